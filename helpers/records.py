@@ -1,0 +1,262 @@
+"""Records: JSONL files in, lists of dicts out, and every fault named by its row.
+
+In: a path, or the name of a set in data/.  Out: rows as they stand in the file.
+Knows nothing of prompts, tokens or models.
+
+    python -m helpers.records FILE [OTHER ...]     check FILE, and for leaks into OTHERs
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import jsonlines
+import pandas as pd
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+
+# The forms of record that the course understands: (prompt fields, answer field).
+# The first that fits a record is used; an "input" beside an instruction may be empty.
+FORMS = (
+    (("question",), "answer"),
+    (("instruction",), "response"),
+    (("instruction", "input"), "output"),
+    (("instruction",), "output"),
+    (("input",), "output"),
+    ((), "text"),
+)
+FORM_NAMES = (
+    "question/answer, instruction/response, instruction/input/output, input/output, text"
+)
+# Fields that may stand beside a form and are carried along, not trained on.
+EXTRAS = {"id", "fact", "topic", "keys", "core", "kind", "check", "desk", "source"}
+MAX_WORDS = 300  # about 400 tokens: what fits a context of 512 with its template
+
+
+class RecordsError(ValueError):
+    """A file that cannot be used; the message lists every fault, one per line."""
+
+
+def form(record: dict) -> tuple[tuple[str, ...], str | None] | None:
+    """The form of a record: (prompt fields, answer field), or None.
+
+    The answer field is None for a record that only asks (a question to answer).
+    """
+    for prompt_fields, answer in FORMS:
+        if answer in record and all(name in record for name in prompt_fields):
+            return prompt_fields, answer
+    for prompt_fields, _ in FORMS:
+        if prompt_fields and all(name in record for name in prompt_fields):
+            return prompt_fields, None
+    return None
+
+
+def read(path: str | os.PathLike) -> list[dict]:
+    """Read a JSONL file: one JSON object per line, UTF-8; empty lines hold no record.
+
+    Returns the rows in order. Raises RecordsError that names every bad line as
+    `file:line: what is wrong`; FileNotFoundError and IsADirectoryError say what to give.
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = ", ".join(sorted(p.name for p in path.glob("*.jsonl"))) or "none"
+        raise IsADirectoryError(
+            f"{path} is a folder: give one JSONL file (in it: {files})"
+        )
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path}: no such file (looked from {Path.cwd()}): check the path"
+        )
+    rows, faults = [], []
+    with path.open("rb") as file:  # bytes, so that a bad line does not hide the next
+        # "utf-8-sig" takes off the mark that some editors put first
+        lines = (
+            line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line
+            for number, line in enumerate(file)
+        )
+        with jsonlines.Reader(lines) as reader:
+            while True:
+                try:
+                    rows.append(reader.read(type=dict, skip_empty=True))
+                except EOFError:
+                    break
+                except jsonlines.InvalidLineError as error:
+                    reason = _reason(error)
+                    faults.append(f"{path}:{error.lineno}: {reason}")
+    if faults and not rows and _looks_like_csv(path):
+        raise RecordsError(
+            f"{path}: this looks like a table (CSV), not JSONL. Turn it into JSONL with\n"
+            f"  pandas.read_csv({path.name!r}).to_json("
+            f"{path.stem + '.jsonl'!r}, orient='records', lines=True)"
+        )
+    if faults:
+        good = f"{len(rows)} other lines are good"
+        raise RecordsError("\n".join([*faults, f"{len(faults)} bad lines, {good}"]))
+    if not rows:
+        raise RecordsError(f"{path}: the file is empty: it needs one JSON object per line")
+    return rows
+
+
+def _reason(error: jsonlines.InvalidLineError) -> str:
+    """Say in plain words what is wrong with a line."""
+    cause = error.__cause__
+    if isinstance(cause, UnicodeDecodeError):
+        found = cause.object[cause.start : cause.start + 1].hex()
+        return f"not UTF-8 (byte 0x{found} at {cause.start}): save the file as UTF-8"
+    if cause is not None and hasattr(cause, "colno"):
+        return f"not JSON ({cause.msg} at column {cause.colno}): mend this line"
+    kind = "a JSON value" if "object" not in str(error) else "not an object"
+    return f"not a JSON object but {kind}: each line must be like {{...}}"
+
+
+def _looks_like_csv(path: Path) -> bool:
+    with path.open("rb") as file:
+        first = file.readline()
+    separators = max(first.count(b","), first.count(b";"), first.count(b"\t"))
+    return path.suffix.lower() in {".csv", ".tsv"} or (
+        separators > 0 and not first.lstrip().startswith((b"{", b"["))
+    )
+
+
+def write(path: str | os.PathLike, rows: list[dict]) -> None:
+    """Write rows as JSONL; a file that is there stays until the new one is whole."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            jsonlines.Writer(file).write_all(rows)
+        os.replace(temporary, path)
+    except OSError as error:
+        os.unlink(temporary)
+        raise OSError(
+            error.errno,
+            f"could not write {path} ({error.strerror}): free some space or choose "
+            "another place; what was there before is untouched",
+        ) from error
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def normalise(text: str) -> str:
+    """Lower case, straight apostrophes, words and digits only: for comparing texts."""
+    text = text.casefold().replace("’", "'")
+    return " ".join(re.findall(r"[\w']+", text))
+
+
+def prompt_text(record: dict) -> str:
+    """What a record asks: its prompt fields, or its text, joined by newlines."""
+    found = form(record)
+    if found is None:
+        return ""
+    names = found[0] or ("text",)
+    return "\n".join(str(record[name] or "") for name in names)
+
+
+def check(
+    rows: list[dict], others: dict[str, list[dict]] | None = None
+) -> pd.DataFrame:
+    """Find what would spoil a training set: one line per fault.
+
+    others: name -> rows of the other splits; a question that stands in one of them
+    as well (case and punctuation aside) is a leak.
+    Returns a frame with columns row (from 1, as the lines of the file), fault, detail.
+    """
+    faults: list[tuple[int, str, str]] = []
+    seen: dict[str, int] = {}
+    elsewhere: dict[str, str] = {}
+    for name, other in (others or {}).items():
+        for number, record in enumerate(other, 1):
+            key = normalise(prompt_text(record))
+            elsewhere.setdefault(key, f"{name} row {number}")
+    known = {name for fields, answer in FORMS for name in (*fields, answer)} | EXTRAS
+    for number, record in enumerate(rows, 1):
+        for name in sorted(set(record) - known):
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f": did you mean {close[0]!r}?" if close else ""
+            faults.append((number, "unknown field", f"{name!r}{hint}"))
+        found = form(record)
+        if found is None or found[1] is None:
+            has = ", ".join(sorted(record)) or "nothing"
+            detail = f"has {has}; needs one of {FORM_NAMES}"
+            faults.append((number, "missing field", detail))
+            continue
+        fields, answer = found
+        for name in (*fields, answer):
+            value = record[name]
+            if name == "input" and "instruction" in fields:
+                value = value or "-"  # Alpaca's rows may have no input
+            if not isinstance(value, str):
+                detail = f"{name!r} is {type(value).__name__}, not text"
+                faults.append((number, "not text", detail))
+            elif not value.strip():
+                faults.append((number, "blank", f"{name!r} has no text"))
+        key = normalise(prompt_text(record))
+        if key and key in seen:
+            same = normalise(str(record[answer])) == normalise(
+                str(rows[seen[key] - 1].get(answer))
+            )
+            kind = "duplicate" if same else "conflict"
+            detail = f"asks the same as row {seen[key]}"
+            faults.append((number, kind, detail + ("" if same else ", answers not")))
+        elif key:
+            seen[key] = number
+        if key and key in elsewhere:
+            faults.append((number, "leak", f"also stands in {elsewhere[key]}"))
+        words = sum(len(str(record[name]).split()) for name in (*fields, answer))
+        if words > MAX_WORDS:
+            detail = f"{words} words: the model will see about {MAX_WORDS}"
+            faults.append((number, "too long", detail))
+    return pd.DataFrame(faults, columns=["row", "fault", "detail"])
+
+
+def load(name: str):
+    """A data set by name: "faq", "tickets", ... of data/larkfield.
+
+    Returns a datasets.DatasetDict whose splits are the files NAME_SPLIT.jsonl.
+    Raises ValueError that lists the names there are.
+    """
+    from datasets import Dataset, DatasetDict
+
+    files = sorted((DATA / "larkfield").glob(f"{name}_*.jsonl"))
+    if not files:
+        names = {p.stem.rpartition("_")[0] for p in (DATA / "larkfield").glob("*_*.jsonl")}
+        raise ValueError(f"no data set {name!r}: there are {', '.join(sorted(names))}")
+    return DatasetDict(
+        {
+            path.stem.removeprefix(f"{name}_"): Dataset.from_list(read(path))
+            for path in files
+        }
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line: 0 when the file is clean, 1 when faults were found."""
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers.records",
+        description="Check a JSONL file before training on it.",
+    )
+    parser.add_argument("file", help="the file to check")
+    parser.add_argument("others", nargs="*", help="other splits, to find leaks into them")
+    options = parser.parse_args(arguments)
+    try:
+        rows = read(options.file)
+        faults = check(rows, {name: read(name) for name in options.others})
+    except (OSError, RecordsError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    for row, fault, detail in faults.itertuples(index=False):
+        print(f"{options.file}: row {row}: {fault}: {detail}")
+    print(f"{options.file}: {len(rows)} rows, {len(faults)} faults")
+    return 1 if len(faults) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
