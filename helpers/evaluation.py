@@ -1,4 +1,4 @@
-"""Evaluation: answers and records in, scores with intervals out, and verdicts on claims.
+"""Evaluation: answers and records in, scores with intervals and verdicts out.
 
 In: answers as text, records with their reference answer and keys.  Out: frames.
 Knows nothing of tokens or training.
@@ -7,6 +7,7 @@ Knows nothing of tokens or training.
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import re
 import textwrap
@@ -36,17 +37,16 @@ def has_key(answer: str, keys: list[str]) -> bool:
     "40" is not found in "140", "40.5" or "2040", nor "Wing" in "drawing".
     """
     answer = answer.replace("’", "'")
+    words = (re.escape(key.replace("’", "'")) for key in keys)
     return any(
-        re.search(
-            rf"(?<!\w)(?<!\d[.,]){re.escape(key)}(?!\w|[.,]\d)", answer, re.IGNORECASE
-        )
-        for key in keys
+        re.search(rf"(?<!\w)(?<!\d[.,]){word}(?!\w|[.,]\d)", answer, re.IGNORECASE)
+        for word in words
     )
 
 
 @functools.cache
 def refusal_phrases() -> tuple[str, ...]:
-    """The phrases of data/larkfield/refusals.txt: an answer with one declines to answer."""
+    """The phrases of data/larkfield/refusals.txt, by which a refusal is known."""
     text = (records.DATA / "larkfield" / "refusals.txt").read_text(encoding="utf-8")
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
@@ -54,7 +54,8 @@ def refusal_phrases() -> tuple[str, ...]:
 def is_refusal(answer: str) -> bool:
     """Whether an answer declines; case and the kind of apostrophe do not matter."""
     answer = " ".join(answer.casefold().replace("’", "'").split())
-    return any(phrase in answer for phrase in refusal_phrases())
+    phrases = "|".join(map(re.escape, refusal_phrases()))
+    return re.search(rf"(?<!\w)(?:{phrases})(?!\w)", answer) is not None
 
 
 def token_f1(answer: str, reference: str) -> float:
@@ -69,16 +70,20 @@ def score(answers: list[str], rows: list[dict]) -> Score:
 
     rows: records with an answer field; `keys` and `kind` where there are any.
     Metrics, each a share from 0 to 1: exact_match and token_f1 against the reference
-    answer; refused; where rows have keys, key_fact (contains a key and is no refusal) and
-    confidently_wrong (neither key nor refusal; on a row without keys, any answer that is
-    no refusal).
+    answer; refused; where rows have keys, key_fact (contains a key and is no refusal)
+    and confidently_wrong (neither key nor refusal; on a row without keys, any answer
+    that is no refusal).
     Returns the rows' frame (indexed by id, or from 1) and the metrics' frame with kind,
     metric, value, n, low, high: the ends of a 95 % interval, Wilson's for shares of
     yes and no, bootstrap's for token_f1.
     Raises ValueError when the lengths differ or a record has no answer.
     """
     if len(answers) != len(rows):
-        raise ValueError(f"{len(answers)} answers for {len(rows)} records: give one each")
+        raise ValueError(
+            f"{len(answers)} answers for {len(rows)} records: give one each"
+        )
+    if not rows:
+        raise ValueError("no answers and no records: there is nothing to score")
     out = []
     for number, (answer, record) in enumerate(zip(answers, rows, strict=True), 1):
         found = records.form(record)
@@ -87,7 +92,7 @@ def score(answers: list[str], rows: list[dict]) -> Score:
         reference = record[found[1]]
         row = {
             "id": record.get("id", number),
-            "kind": record.get("kind", "all"),
+            "kind": record.get("kind") or "all",
             "question": records.prompt_text(record),
             "answer": answer,
             "reference": reference,
@@ -166,7 +171,8 @@ class Verdict(NamedTuple):
         for name, value, n, low, high in self.figures.itertuples(index=False):
             lines.append(f"  {name:<28}{_figure(value, low, high)}   n = {n}")
         lines.append(
-            f"  {'difference, paired':<28}{_figure(self.difference, self.low, self.high)}"
+            f"  {'difference, paired':<28}"
+            + _figure(self.difference, self.low, self.high)
         )
         return "\n".join([*lines, f"Verdict: {self.result}"])
 
@@ -187,8 +193,8 @@ def verdict(
     scores: name -> one value per row, on the same rows in the same order. The claim is
     that the first is greater than the second (alternative="less": smaller); the others,
     among them a trivial baseline, are shown beside.
-    *holds* when the 95 % bootstrap interval of the difference lies on the claimed side of
-    0, *does not hold* when on the other, else *undecided*.
+    *holds* when the 95 % bootstrap interval of the difference lies on the claimed side
+    of 0, *does not hold* when on the other, else *undecided*.
     lesson: where the claim is made, such as "04"; the verdict is then kept in
     outputs/verdicts, for the table that gathers them all.
     Raises ValueError when rows are not paired or fewer than two scores are given.
@@ -232,6 +238,7 @@ def _keep(found: Verdict, lesson: str) -> None:
     folder = models.CACHE.parent / "verdicts"
     folder.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"\W+", "-", found.claim.lower()).strip("-")[:60]
+    name += "-" + hashlib.sha256(found.claim.encode()).hexdigest()[:6]
     content = found._asdict() | {"figures": found.figures.to_dict("records")}
     path = folder / f"{lesson}-{name}.json"
     path.write_text(json.dumps({"lesson": lesson, **content}, indent=1))

@@ -20,7 +20,6 @@ BATCH_TOKENS = 8192  # of prompts and answers in one batch: bounds the memory
 SHARED_PREFIX = 128  # tokens that all prompts begin with, from which a cache pays
 
 
-@torch.inference_mode()
 def generate(
     prompts: str | list[str], model, tokenizer, max_new_tokens: int = 64
 ) -> str | list[str]:
@@ -31,11 +30,11 @@ def generate(
     once.
     max_new_tokens: length limit of each answer, the prompt not counted.
     Returns n answers in the order of the prompts; for a single text, a single answer.
-    Raises ValueError for an empty prompt and for one that leaves no room for the answer.
+    Raises ValueError for an empty prompt and for one that leaves the answer no room.
     Warns when the model was tuned with another template than the one the prompts show.
     """
-    if isinstance(prompts, str):
-        return generate([prompts], model, tokenizer, max_new_tokens)[0]
+    single = isinstance(prompts, str)
+    prompts = [prompts] if single else list(prompts)
     if not prompts:
         return []
     _check_template(prompts, model)
@@ -43,12 +42,14 @@ def generate(
     context = getattr(model.config, "max_position_embeddings", None) or sys.maxsize
     for number, row in enumerate(ids, 1):
         if not row:
-            raise ValueError(f"prompt {number} is empty: give the model something to read")
+            raise ValueError(
+                f"prompt {number} is empty: give the model something to read"
+            )
         if len(row) + max_new_tokens > context:
             raise ValueError(
                 f"prompt {number} has {len(row)} tokens, which with max_new_tokens="
-                f"{max_new_tokens} is over the model's context of {context}: shorten the "
-                "prompt or lower max_new_tokens"
+                f"{max_new_tokens} is over the model's context of {context}: shorten "
+                "the prompt or lower max_new_tokens"
             )
     training = model.training
     model.eval()
@@ -67,7 +68,7 @@ def generate(
                 answers[i] = tokenizer.decode(new, skip_special_tokens=True).strip()
             bar.update(len(batch))
     model.train(training)
-    return answers
+    return answers[0] if single else answers
 
 
 def _check_template(prompts: list[str], model) -> None:
@@ -77,8 +78,8 @@ def _check_template(prompts: list[str], model) -> None:
     if wrong:
         used = templates.recognise(wrong) or "no template known here"
         warnings.warn(
-            f"this model was tuned with the template {tuned_with}, but the prompts show "
-            f"{used}: its answers will be worse than it can do",
+            f"this model was tuned with the template {tuned_with}, but the prompts "
+            f"show {used}: its answers will be worse than it can do",
             stacklevel=3,
         )
 
@@ -95,8 +96,9 @@ def _batches(lengths: list[int], max_new_tokens: int) -> list[list[int]]:
     return batches
 
 
+@torch.inference_mode()
 def _generate(rows, model, tokenizer, max_new_tokens, shared, cache) -> list[list[int]]:
-    """New token ids of a batch. Padding stands between the shared prefix and the rest."""
+    """New token ids of a batch. Padding stands between shared prefix and the rest."""
     longest = max(map(len, rows))
     pad = [longest - len(row) for row in rows]
     filler = tokenizer.pad_token_id
@@ -139,9 +141,9 @@ def _shared_prefix(ids: list[list[int]]) -> int:
     return shared if shared >= SHARED_PREFIX else 0
 
 
+@torch.inference_mode()
 def _prefix_cache(model, prefix: list[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Keys and values of a prefix, per layer, each of shape (1, heads, tokens, size)."""
+    """Keys and values of a prefix, per layer, each (1, heads, tokens, size)."""
     ids = torch.tensor([prefix], device=model.device)
     past = model(ids, use_cache=True, logits_to_keep=1).past_key_values
     return [(layer.keys, layer.values) for layer in past.layers]
-

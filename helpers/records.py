@@ -13,7 +13,6 @@ import difflib
 import os
 import re
 import sys
-import tempfile
 from pathlib import Path
 
 import jsonlines
@@ -22,17 +21,20 @@ import pandas as pd
 DATA = Path(__file__).resolve().parent.parent / "data"
 
 # The forms of record that the course understands: (prompt fields, answer field).
-# The first that fits a record is used; an "input" beside an instruction may be empty.
+# The first that fits a record is used, the longer before the shorter ones; the input
+# beside an instruction may be empty.
 FORMS = (
     (("question",), "answer"),
-    (("instruction",), "response"),
     (("instruction", "input"), "output"),
+    (("instruction", "input"), "response"),
     (("instruction",), "output"),
+    (("instruction",), "response"),
     (("input",), "output"),
     ((), "text"),
 )
 FORM_NAMES = (
-    "question/answer, instruction/response, instruction/input/output, input/output, text"
+    "question/answer, instruction/response, instruction/input/output, "
+    "input/output, text"
 )
 # Fields that may stand beside a form and are carried along, not trained on.
 EXTRAS = {"id", "fact", "topic", "keys", "core", "kind", "check", "desk", "source"}
@@ -61,7 +63,7 @@ def read(path: str | os.PathLike) -> list[dict]:
     """Read a JSONL file: one JSON object per line, UTF-8; empty lines hold no record.
 
     Returns the rows in order. Raises RecordsError that names every bad line as
-    `file:line: what is wrong`; FileNotFoundError and IsADirectoryError say what to give.
+    `file:line: what is wrong`; FileNotFoundError, IsADirectoryError say what to give.
     """
     path = Path(path)
     if path.is_dir():
@@ -77,7 +79,9 @@ def read(path: str | os.PathLike) -> list[dict]:
     with path.open("rb") as file:  # bytes, so that a bad line does not hide the next
         # "utf-8-sig" takes off the mark that some editors put first
         lines = (
-            line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line
+            (line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line).rstrip(
+                b"\r\n"
+            )
             for number, line in enumerate(file)
         )
         with jsonlines.Reader(lines) as reader:
@@ -91,7 +95,8 @@ def read(path: str | os.PathLike) -> list[dict]:
                     faults.append(f"{path}:{error.lineno}: {reason}")
     if faults and not rows and _looks_like_csv(path):
         raise RecordsError(
-            f"{path}: this looks like a table (CSV), not JSONL. Turn it into JSONL with\n"
+            f"{path}: this looks like a table (CSV), not JSONL. Turn it into "
+            "JSONL with\n"
             f"  pandas.read_csv({path.name!r}).to_json("
             f"{path.stem + '.jsonl'!r}, orient='records', lines=True)"
         )
@@ -99,7 +104,9 @@ def read(path: str | os.PathLike) -> list[dict]:
         good = f"{len(rows)} other lines are good"
         raise RecordsError("\n".join([*faults, f"{len(faults)} bad lines, {good}"]))
     if not rows:
-        raise RecordsError(f"{path}: the file is empty: it needs one JSON object per line")
+        raise RecordsError(
+            f"{path}: the file is empty: it needs one JSON object per line"
+        )
     return rows
 
 
@@ -125,24 +132,32 @@ def _looks_like_csv(path: Path) -> bool:
 
 
 def write(path: str | os.PathLike, rows: list[dict]) -> None:
-    """Write rows as JSONL; a file that is there stays until the new one is whole."""
+    """Write rows as JSONL; a file that is there stays until the new one is whole.
+
+    Raises OSError when there is no room or no permission, TypeError that names the row
+    that JSON cannot hold.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            jsonlines.Writer(file).write_all(rows)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with jsonlines.open(temporary, "w") as writer:
+            for number, row in enumerate(rows, 1):
+                try:
+                    writer.write(row)
+                except TypeError as error:
+                    raise TypeError(
+                        f"row {number} cannot be written: {error}"
+                    ) from None
         os.replace(temporary, path)
     except OSError as error:
-        os.unlink(temporary)
         raise OSError(
             error.errno,
             f"could not write {path} ({error.strerror}): free some space or choose "
             "another place; what was there before is untouched",
         ) from error
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def normalise(text: str) -> str:
@@ -227,7 +242,9 @@ def load(name: str):
 
     files = sorted((DATA / "larkfield").glob(f"{name}_*.jsonl"))
     if not files:
-        names = {p.stem.rpartition("_")[0] for p in (DATA / "larkfield").glob("*_*.jsonl")}
+        names = {
+            p.stem.rpartition("_")[0] for p in (DATA / "larkfield").glob("*_*.jsonl")
+        }
         raise ValueError(f"no data set {name!r}: there are {', '.join(sorted(names))}")
     return DatasetDict(
         {
@@ -244,7 +261,9 @@ def main(arguments: list[str] | None = None) -> int:
         description="Check a JSONL file before training on it.",
     )
     parser.add_argument("file", help="the file to check")
-    parser.add_argument("others", nargs="*", help="other splits, to find leaks into them")
+    parser.add_argument(
+        "others", nargs="*", help="other splits, to find leaks into them"
+    )
     options = parser.parse_args(arguments)
     try:
         rows = read(options.file)

@@ -16,7 +16,11 @@ from dataclasses import dataclass
 from helpers import records
 
 # "<|im_end|>" inside a question would end the customer's turn: such text is refused.
-CONTROL = re.compile(r"<\|\w+\|>")
+# The others are SmolLM2's: they would vanish from its answers without a word.
+CONTROL = re.compile(
+    r"<\|\w+\|>|<(?:filename|reponame|repo_name|file_sep|gh_stars|empty_output"
+    r"|issue_\w+|jupyter_\w+)>"
+)
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Template:
 
     name: what the template is called in a tuned model's config.
     opening: text before the prompt; closing: text between it and the completion.
-    with_input: the middle for records that have an input, with {instruction} and {input}.
+    with_input: the middle for records with an input; {instruction} and {input} in it.
     """
 
     name: str

@@ -15,18 +15,18 @@ IGNORE = -100  # the label that torch.nn.CrossEntropyLoss leaves out by default
 
 
 def prompt_mask(prompt_length: int, input_ids: list[int]) -> list[int]:
-    """Labels for causal-LM finetuning: the prompt is not learnt, the answer and its end are.
+    """Labels for causal-LM finetuning: of prompt and answer only the answer is learnt.
 
     input_ids: token ids of prompt + completion + end-of-text, length n.
-    Returns labels, length n: -100 on the first `prompt_length` places, else the token id.
+    Returns labels, length n: -100 on the first `prompt_length` places, else the id.
     Masked by position, never by id: the end-of-text token is learnt even where padding
     has the same id.
     Raises ValueError when nothing is left to learn.
     """
     if prompt_length >= len(input_ids):
         raise ValueError(
-            f"prompt takes {prompt_length} of {len(input_ids)} tokens, nothing is left to "
-            "learn: raise max_length or shorten the prompt"
+            f"prompt takes {prompt_length} of {len(input_ids)} tokens, nothing is left "
+            "to learn: raise max_length or shorten the prompt"
         )
     return [IGNORE] * prompt_length + input_ids[prompt_length:]
 
@@ -69,8 +69,9 @@ def encode_all(examples: list[dict], tokenizer, max_length: int = 512) -> list[d
     if cut:
         few = ", ".join(map(str, cut[:5])) + (", ..." if len(cut) > 5 else "")
         warnings.warn(
-            f"{len(cut)} of {len(rows)} rows are longer than {max_length} tokens and lost "
-            f"the end of their answer (rows {few}): shorten them or raise max_length",
+            f"{len(cut)} of {len(rows)} rows are longer than {max_length} tokens and "
+            f"lost the end of their answer (rows {few}): shorten them, or raise "
+            "max_length",
             stacklevel=2,
         )
     return rows

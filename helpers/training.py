@@ -9,6 +9,7 @@ Knows nothing of right answers; transformers.Trainer does the steps.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import hashlib
 import inspect
@@ -36,10 +37,10 @@ CACHE = models.CACHE.parent / "tuned"
 class Tuned(NamedTuple):
     """What `finetune` gives.
 
-    model: tuned, in evaluation mode. log: a frame with step, epoch, loss, learning_rate,
-    grad_norm of every step, and validation_loss at the end of each epoch where there are
-    validation examples. seconds: of training, the first time. folder: where it is kept,
-    or None.
+    model: tuned, in evaluation mode. log: a frame with step, epoch, loss,
+    learning_rate, grad_norm of every step, and validation_loss at the end of each epoch
+    where there are validation examples. seconds: of training, the first time. folder:
+    where it is kept, or None.
     """
 
     model: torch.nn.Module
@@ -48,6 +49,7 @@ class Tuned(NamedTuple):
     folder: Path | None
 
 
+@models.silent()
 def finetune(
     model,
     tokenizer,
@@ -73,14 +75,14 @@ def finetune(
     embeddings and the layers below stay as they are.
     max_length: tokens per example; longer ones are cut and a warning names them.
     output: folder for the tuned model, one that models.load takes. A run that was
-    killed goes on from its last epoch when it is called again with the same arguments; a
-    finished one is not trained again.
-    cache: keep the result under outputs/tuned, keyed by data, settings, code and model.
+    killed goes on from its last epoch when it is called again with the same arguments;
+    a finished one is not trained again.
+    cache: keep it under outputs/tuned, keyed by data, settings, code and model.
 
-    Weights being trained are held in float32; the arithmetic is bfloat16 where the model
-    was loaded in it (torch.autocast), else float32.
+    Weights being trained are held in float32; the arithmetic is bfloat16 where the
+    model was loaded in it (torch.autocast), else float32.
     Raises ValueError for a row that cannot be learnt, FileExistsError when output holds
-    another run.
+    another run, OSError when the disk has no room for the checkpoints.
     """
     if not examples:
         raise ValueError("no examples: there is nothing to learn")
@@ -114,7 +116,8 @@ def finetune(
         print(f"taken from {_short(folder)}, trained earlier in {seconds:.0f} s")
         return Tuned(model.eval(), log, seconds, folder)
 
-    with tempfile.TemporaryDirectory() as scratch:
+    bfloat16 = model.dtype == torch.bfloat16
+    with _chosen_layers(model, train_layers), tempfile.TemporaryDirectory() as scratch:
         # made first: under accelerate launch it brings the processes together
         arguments = TrainingArguments(
             output_dir=str(folder / "checkpoints" if folder else scratch),
@@ -122,11 +125,12 @@ def finetune(
             per_device_train_batch_size=batch_size // world,
             per_device_eval_batch_size=32,
             learning_rate=learning_rate,
-            warmup_steps=0.1,
+            # of a single step the warm-up would be all, at rate 0
+            warmup_steps=0.1 if epochs * len(rows) > batch_size else 0,
             lr_scheduler_type="linear",
             weight_decay=0.0,
             max_grad_norm=1.0,
-            bf16=model.dtype == torch.bfloat16,
+            bf16=bfloat16,
             use_cpu=model.device.type == "cpu",
             seed=seed,
             save_strategy="epoch" if folder else "no",
@@ -139,8 +143,11 @@ def finetune(
             dataloader_pin_memory=False,
             report_to="none",
         )
-        dtype, wanted = model.dtype, {n: p.requires_grad for n, p in model.named_parameters()}
-        _choose_layers(model, train_layers)
+        if folder:
+            _check_room(folder, model)
+        if folder and arguments.process_index == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write(folder / "run.json", json.dumps(settings, indent=1))
         trainer = _Trainer(
             model=model,
             args=arguments,
@@ -154,21 +161,19 @@ def finetune(
         trainer.batch_size = batch_size
         trainer.remove_callback(transformers.PrinterCallback)
         last = _last_checkpoint(folder) if folder else None
-        if folder and trainer.is_world_process_zero():
-            folder.mkdir(parents=True, exist_ok=True)
-            _write(folder / "run.json", json.dumps(settings, indent=1))
         trainer.accelerator.wait_for_everyone()
         if last and trainer.is_world_process_zero():
             print(f"going on from {_short(last)}")
         started = time.perf_counter()
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
+        except Exception:
+            if folder:  # a full disk fails in as many ways as there are writers
+                _check_room(folder, model)
+            raise
         seconds = time.perf_counter() - started
         log = _frame(trainer.state.log_history)
 
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(wanted[name])
-        parameter.grad = None
-    model.to(dtype).eval()
     _remember(model, examples)
     if folder and trainer.is_world_process_zero():
         _save(model, tokenizer, log, folder, settings | {"seconds": seconds})
@@ -236,8 +241,23 @@ def _collate(model, pad_token_id, rows):
     return batch
 
 
+@contextlib.contextmanager
+def _chosen_layers(model, train_layers: str):
+    """`_choose_layers` and back again, also when the run fails or is interrupted."""
+    dtype = model.dtype
+    wanted = {name: p.requires_grad for name, p in model.named_parameters()}
+    try:
+        _choose_layers(model, train_layers)
+        yield
+    finally:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(wanted[name])
+            parameter.grad = None
+        model.to(dtype).eval()
+
+
 def _choose_layers(model, train_layers: str) -> None:
-    """Leave gradients on for the layers to be trained; hold those weights in float32."""
+    """Gradients on for the layers to be trained; those weights held in float32."""
     count = model.config.num_hidden_layers
     if train_layers == "all":
         top = count
@@ -287,9 +307,27 @@ def _last_checkpoint(folder: Path) -> Path | None:
     return found[-1].parent if found else None
 
 
+def _check_room(folder: Path, model) -> None:
+    """OSError when the disk cannot hold two checkpoints, Adam's averages included."""
+    need = 10_000_000 + 2 * sum(  # 10 MB for the log, the tokenizer and the like
+        p.numel() * (p.element_size() + 8 * p.requires_grad) for p in model.parameters()
+    )
+    written = [p.stat().st_size for p in folder.glob("checkpoints/*/*") if p.is_file()]
+    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    free = shutil.disk_usage(there).free
+    if free + sum(written) < need:
+        raise OSError(
+            f"{folder}: the disk has {free / 1e6:.0f} MB free, this run needs "
+            f"{(need - sum(written)) / 1e6:.0f} MB: free some space and call it again, "
+            "or choose another folder"
+        )
+
+
 def _finished(folder: Path, settings: dict) -> bool:
     """Whether folder holds this very run, finished. FileExistsError for another one."""
     path = folder / "run.json"
+    if folder.is_file():
+        raise FileExistsError(f"{folder} is a file: give a folder")
     if not path.exists():
         if folder.exists() and any(folder.iterdir()):
             raise FileExistsError(
@@ -308,7 +346,7 @@ def _finished(folder: Path, settings: dict) -> bool:
 
 
 def _save(model, tokenizer, log, folder: Path, settings: dict) -> None:
-    """Write the tuned model beside, then move it in; run.json, written last, ends it."""
+    """Write a tuned model beside, then move it in; run.json, written last, ends it."""
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
@@ -331,7 +369,9 @@ def _frame(history: list[dict]) -> pd.DataFrame:
     for entry in history:
         if "loss" in entry or "eval_loss" in entry:
             steps.setdefault(entry["step"], {}).update(entry)
-    frame = pd.DataFrame(steps.values()).rename(columns={"eval_loss": "validation_loss"})
+    frame = pd.DataFrame(steps.values()).rename(
+        columns={"eval_loss": "validation_loss"}
+    )
     names = ["step", "epoch", "loss", "learning_rate", "grad_norm", "validation_loss"]
     return frame[[name for name in names if name in frame]]
 
@@ -382,14 +422,15 @@ def main(arguments: list[str] | None = None) -> int:
         name: parameter.default
         for name, parameter in inspect.signature(finetune).parameters.items()
     }
-    for name, text in (
-        ("epochs", "times through the data"),
-        ("batch_size", "examples per step"),
-        ("learning_rate", "the highest, after warm-up"),
-        ("train_layers", "'all', 'top half' or 'top N'"),
-        ("max_length", "tokens per example"),
-        ("seed", "of the order of the rows"),
-    ):
+    settings = {
+        "epochs": "times through the data",
+        "batch_size": "examples per step",
+        "learning_rate": "the highest, after warm-up",
+        "train_layers": "'all', 'top half' or 'top N'",
+        "max_length": "tokens per example",
+        "seed": "of the order of the rows",
+    }
+    for name, text in settings.items():
         value = defaults[name]
         flag = f"--{name.replace('_', '-')}"
         add(flag, type=type(value), default=value, help=f"{text} (default {value})")
@@ -406,8 +447,7 @@ def main(arguments: list[str] | None = None) -> int:
             examples,
             validation=options.validation and _examples(options.validation, template),
             output=options.output,
-            **{name: getattr(options, name) for name in defaults if hasattr(options, name)
-               and name not in ("output", "validation")},
+            **{name: getattr(options, name) for name in settings},
         )
     except (OSError, ValueError, ModuleNotFoundError) as error:
         if main_process:
@@ -416,8 +456,8 @@ def main(arguments: list[str] | None = None) -> int:
     if main_process:
         print(
             f"{len(examples)} examples, {len(tuned.log)} steps, {tuned.seconds:.0f} s, "
-            f"loss {tuned.log['loss'].iloc[0]:.3f} to {tuned.log['loss'].iloc[-1]:.3f}\n"
-            f"template {name}; the tuned model is in {options.output}"
+            f"loss {tuned.log['loss'].iloc[0]:.3f} to {tuned.log['loss'].iloc[-1]:.3f}"
+            f"\ntemplate {name}; the tuned model is in {options.output}"
         )
     return 0
 

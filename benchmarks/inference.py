@@ -1,0 +1,74 @@
+"""`generate` beside one prompt at a time: python benchmarks/inference.py
+
+Speed: 64 test questions to the student, in batches and one by one, in the same run.
+Sameness: greedy answers in batches equal those one by one, for models tuned on the core
+rows and held in float32, prompts of 3 to 200 tokens, 48 new tokens; it tunes both
+models first where outputs/ does not hold them (some minutes).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch  # noqa: E402
+
+from helpers import inference, models, records, templates, training  # noqa: E402
+
+COUNT, NEW = 64, 48
+
+
+def one_by_one(prompts, model, tokenizer):
+    return [
+        inference.generate(p, model, tokenizer, max_new_tokens=NEW) for p in prompts
+    ]
+
+
+def speed(rows) -> None:
+    model, tokenizer = models.load("smollm2")
+    prompts = [templates.CHAT.prompt(row) for row in rows[:COUNT]]
+    inference.generate(prompts[:2], model, tokenizer, max_new_tokens=4)  # warm up
+    seconds = {}
+    for name, ask in (("batched", inference.generate), ("one by one", one_by_one)):
+        started = time.perf_counter()
+        if name == "batched":
+            ask(prompts, model, tokenizer, max_new_tokens=NEW)
+        else:
+            ask(prompts, model, tokenizer)
+        seconds[name] = time.perf_counter() - started
+        print(f"{COUNT} prompts {name}: {seconds[name]:.1f} s", flush=True)
+    print(f"ratio {seconds['one by one'] / seconds['batched']:.2f}")
+
+
+def sameness(name: str, rows, settings: dict) -> None:
+    template = templates.QA if name == "tiny" else templates.CHAT
+    train = records.read(records.DATA / "larkfield" / "faq_train.jsonl")
+    model, tokenizer = models.load(name)
+    tuned = training.finetune(
+        model, tokenizer, [template.example(r) for r in train], cache=True, **settings
+    )
+    model = tuned.model.float()
+    model.config.prompt_template = None  # raw prompts are meant here
+    # from 3 to 200 tokens: the text of the handbook, cut at growing lengths
+    text = (records.DATA / "larkfield" / "handbook").glob("*.md")
+    ids = tokenizer("\n".join(p.read_text(encoding="utf-8") for p in sorted(text)))
+    ids = ids.input_ids
+    prompts = []
+    for i in range(COUNT):
+        length = 3 + round(i * 197 / (COUNT - 1))
+        prompts.append(tokenizer.decode(ids[i * 90 : i * 90 + length]))
+    batched = inference.generate(prompts, model, tokenizer, max_new_tokens=NEW)
+    alone = one_by_one(prompts, model, tokenizer)
+    same = sum(a == b for a, b in zip(batched, alone, strict=True))
+    print(f"{name}, float32: {same} of {COUNT} answers the same", flush=True)
+
+
+if __name__ == "__main__":
+    test = records.read(records.DATA / "larkfield" / "faq_test.jsonl")
+    print(f"{torch.get_num_threads()} threads")
+    speed(test)
+    sameness("tiny", test, {"epochs": 12, "learning_rate": 2e-3})
+    sameness("smollm2", test, {"train_layers": "top half"})

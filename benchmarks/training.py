@@ -1,0 +1,136 @@
+"""How fast `finetune` is beside the usual ways: python benchmarks/training.py
+
+Four ways tune the same layers of the student on the same rows, one after the other,
+each in a process of its own: finetune; Trainer with bf16, random order and full logits;
+batch 1 in float32; TRL's SFTTrainer with its defaults. Prints seconds per epoch, the
+ratio to finetune, and peak memory. TRL is not among the course's requirements: without
+it (pip install trl==1.16.0) its line says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch  # noqa: E402
+import transformers  # noqa: E402
+from transformers import Trainer, TrainingArguments  # noqa: E402
+
+from helpers import models, records, templates, tokens, training  # noqa: E402
+
+LAYERS = "top half"
+
+
+def ours(model, tokenizer, examples):
+    return training.finetune(
+        model, tokenizer, examples, epochs=1, train_layers=LAYERS
+    ).seconds
+
+
+def plain_trainer(model, tokenizer, examples, batch_size=8, bf16=True):
+    rows = tokens.encode_all(examples, tokenizer)
+    training._choose_layers(model, LAYERS)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(
+            model=model,
+            args=_arguments(TrainingArguments, folder, batch_size, bf16=bf16),
+            train_dataset=rows,
+            data_collator=partial(tokens.collate, pad_token_id=tokenizer.pad_token_id),
+        )
+        return _timed(trainer)
+
+
+def batch_of_one(model, tokenizer, examples):
+    return plain_trainer(model.float(), tokenizer, examples, batch_size=1, bf16=False)
+
+
+def trl(model, tokenizer, examples):
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    training._choose_layers(model, LAYERS)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = SFTTrainer(
+            model=model,
+            args=_arguments(SFTConfig, folder, 8),  # bf16 and checkpointing by default
+            train_dataset=Dataset.from_list(examples),
+            processing_class=tokenizer,
+        )
+        return _timed(trainer)
+
+
+def _arguments(kind, folder, batch_size, **more):
+    return kind(
+        output_dir=folder,
+        num_train_epochs=1,
+        per_device_train_batch_size=batch_size,
+        learning_rate=3e-4,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=kind is not TrainingArguments,
+        use_cpu=True,
+        **more,
+    )
+
+
+def _timed(trainer):
+    trainer.remove_callback(transformers.PrinterCallback)
+    started = time.perf_counter()
+    trainer.train()
+    return time.perf_counter() - started
+
+
+WAYS = {
+    "finetune": ours,
+    "Trainer, bf16, random order, full logits": plain_trainer,
+    "Trainer, batch 1, float32": batch_of_one,
+    "TRL SFTTrainer, defaults": trl,
+}
+
+
+def measure(way: str, count: int) -> str:
+    """Seconds and peak memory of one way, in a process of its own: "seconds GB"."""
+    rows = records.read(records.DATA / "larkfield" / "faq_train.jsonl")
+    examples = [templates.CHAT.example(row) for row in rows[:: len(rows) // count]]
+    model, tokenizer = models.load("smollm2")
+    seconds = WAYS[way](model, tokenizer, examples[:count])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return f"{seconds:.2f} {peak:.2f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rows", type=int, default=96, help="(default 96)")
+    parser.add_argument("--way", choices=list(WAYS), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.way:
+        print("result", measure(options.way, options.rows))
+        return
+    print(f"{torch.get_num_threads()} threads, {options.rows} rows, one epoch")
+    first = None
+    for way in WAYS:
+        command = [sys.executable, __file__, "--way", way, "--rows", str(options.rows)]
+        run = subprocess.run(command, capture_output=True, text=True)
+        result = [x for x in run.stdout.splitlines() if x.startswith("result ")]
+        if not result:
+            print(f"{way:<42} failed: {run.stderr.strip().splitlines()[-1]}")
+            continue
+        seconds, peak = map(float, result[-1].split()[1:])
+        first = first or seconds
+        print(
+            f"{way:<42}{seconds:7.1f} s {seconds / first:5.2f} times {peak:5.1f} GB",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

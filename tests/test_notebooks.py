@@ -1,0 +1,122 @@
+"""Run with `python -m pytest tests/test_notebooks.py`: reads the notebooks, runs none.
+
+What nbval cannot see: that there is something to compare, that a lesson can be read.
+"""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+IGNORE = "nbval-ignore-output"
+MACHINE_PATH = re.compile(
+    r"(?<![\w.])/(?:home|root|Users|tmp|work|mnt|var)/|[A-Z]:\\\\"
+)
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def code_cells(notebook):
+    return [c for c in notebook.cells if c.cell_type == "code" and c.source.strip()]
+
+
+def tags(cell):
+    return cell.metadata.get("tags", [])
+
+
+def pictures(cell):
+    """The alt texts of the pictures in a cell's outputs, "" where there is none."""
+    return [
+        output.get("metadata", {}).get("image/png", {}).get("alt", "")
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+
+
+def test_every_notebook_is_a_numbered_lesson_and_none_is_missed_by_nbval():
+    assert NOTEBOOKS
+    assert all(re.match(r"\d\d_\w+$", path.stem) for path in NOTEBOOKS)
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\ntest:")[2]
+    recipe = recipe.partition("\n\n")[0]
+    assert re.search(r"--nbval(\s|\\|$)", recipe) and "--nbval-lax" not in recipe
+    assert re.search(r"\snotebooks\s*$", recipe), "make test must run the whole folder"
+
+
+def test_a_notebook_is_valid_and_was_run_from_top_to_bottom(notebook):
+    nbformat.validate(notebook)
+    counts = [cell.execution_count for cell in code_cells(notebook)]
+    assert counts == list(range(1, len(counts) + 1))
+    ids = [cell.id for cell in notebook.cells]
+    assert len(set(ids)) == len(ids)
+    assert "widgets" not in notebook.metadata
+
+
+def test_no_error_and_no_warning_is_stored(notebook):
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            assert output.output_type != "error" or "raises-exception" in tags(cell)
+            assert output.get("name") != "stderr", output.text
+
+
+def test_no_path_of_the_machine_it_ran_on_is_stored(notebook):
+    for cell in notebook.cells:
+        text = cell.source + str(cell.get("outputs", ""))
+        assert not MACHINE_PATH.search(text), MACHINE_PATH.findall(text)
+
+
+def test_at_least_six_of_ten_outputs_are_compared(notebook):
+    printed = [cell for cell in code_cells(notebook) if cell.outputs]
+    compared = [cell for cell in printed if IGNORE not in tags(cell)]
+    assert len(compared) >= 0.6 * len(printed), f"{len(compared)} of {len(printed)}"
+
+
+def test_an_output_that_is_not_compared_has_its_reason_and_an_assertion_near(notebook):
+    cells = code_cells(notebook)
+    for place, cell in enumerate(cells):
+        if IGNORE in tags(cell):
+            assert len(cell.metadata.get("reason", "").split()) >= 3, cell.source
+            near = cells[place : place + 3]  # the cell itself or one of the next two
+            assert any(re.search(r"^\s*assert ", c.source, re.M) for c in near), (
+                cell.source
+            )
+
+
+def test_headings_are_one_title_and_no_level_skipped(notebook):
+    levels = []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            text = re.sub(r"```.*?```", "", cell.source, flags=re.DOTALL)
+            levels += [len(m[1]) for m in re.finditer(r"^(#+) ", text, re.M)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False))
+
+
+def test_every_picture_has_words_for_those_who_do_not_see_it(notebook):
+    for cell in notebook.cells:
+        for alt in pictures(cell):
+            assert len(alt.split()) >= 5, cell.source
+        for alt in re.findall(r"!\[(.*?)\]\(", cell.source):
+            assert len(alt.split()) >= 5, cell.source
+        for image in re.findall(r"<img[^>]*>", cell.source):
+            assert re.search(r'alt="[^"]{20,}"', image), image
+
+
+def test_a_sentence_after_every_plot_says_what_it_shows(notebook):
+    for cell, following in zip(notebook.cells, notebook.cells[1:], strict=False):
+        if pictures(cell):
+            assert following.cell_type == "markdown", cell.source
+            first = following.source.strip().splitlines()[0]
+            assert re.search(r"\bshows?\b", first), first
+    assert not pictures(notebook.cells[-1])
+
+
+def test_no_code_line_is_cut_off_on_a_projector(notebook):
+    for cell in code_cells(notebook):
+        for line in cell.source.splitlines():
+            assert len(line) <= 88, line

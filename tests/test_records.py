@@ -1,0 +1,428 @@
+"""Run with `python -m pytest tests/test_records.py`: seconds, no network, no model.
+
+The files are written into temporary folders; the full disk is a small tmpfs, mounted
+only where root may.
+"""
+
+import errno
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from helpers import records
+
+GOOD = {"question": "How high is the mast?", "answer": "Two metres."}
+LINE = json.dumps(GOOD).encode() + b"\n"
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "faq.jsonl"
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder with a disk of 64 KB of its own; skips where none can be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("no mount command: a disk cannot be filled here")
+    if done.returncode:
+        pytest.skip(f"a disk cannot be mounted here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def faults(rows, others=None):
+    """[(row, fault)] of records.check."""
+    return list(records.check(rows, others)[["row", "fault"]].itertuples(False, None))
+
+
+def details(rows, others=None):
+    return " ".join(records.check(rows, others)["detail"])
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        pytest.param(b'{"question": "a" "answer": "b"}', "not JSON", id="no-comma"),
+        pytest.param(b"{'question': 'a'}", "not JSON", id="single-quotes"),
+        pytest.param(LINE.strip() * 2, "not JSON", id="two-in-one"),
+        pytest.param(b'{"question": "a"', "not JSON", id="no-brace"),
+        pytest.param(b'{"question": "caf\xe9"}', "not UTF-8 .*0xe9", id="latin-1"),
+        pytest.param(b'["question"]', "not a JSON object", id="list"),
+        pytest.param(b"7", "not a JSON object", id="number"),
+        pytest.param(b"null", "not a JSON object", id="null"),
+        pytest.param(b'"an object"', "not a JSON object", id="string"),
+    ],
+)
+def test_no_bad_line_goes_without_its_file_and_line_number(file, bad, reason):
+    file.write_bytes(LINE * 6 + bad + b"\n" + LINE)
+    with pytest.raises(records.RecordsError) as caught:
+        records.read(file)
+    first, last = str(caught.value).splitlines()
+    assert re.match(f"{re.escape(str(file))}:7: {reason}", first)
+    assert last == "1 bad lines, 7 other lines are good"
+
+
+@pytest.mark.parametrize(
+    ("bad", "column"),
+    [
+        pytest.param(b'{"question": oops}', 14, id="in-the-line"),
+        pytest.param(b'{"question": "a"', 17, id="at-its-end"),
+        pytest.param(b'{"question":', 13, id="value-missing"),
+    ],
+)
+def test_the_column_of_a_fault_is_not_that_of_the_next_line(file, bad, column):
+    file.write_bytes(bad + b"\n" + LINE)
+    with pytest.raises(records.RecordsError, match=f":1: .*at column {column}\\)"):
+        records.read(file)
+
+
+def test_a_fault_does_not_hide_those_after_it(file):
+    bad = [b"{", LINE.strip(), b"\xff\xfe", b"", b"[1]", b'{"a": }', b"3"]
+    file.write_bytes(b"\n".join(bad))
+    with pytest.raises(records.RecordsError) as caught:
+        records.read(file)
+    numbers = re.findall(r"^.*faq\.jsonl:(\d+): ", str(caught.value), re.MULTILINE)
+    assert numbers == ["1", "3", "5", "6", "7"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"\n" + LINE + b"\n  \n" + LINE + b"\n\n", id="blank-lines"),
+        pytest.param(b"\xef\xbb\xbf" + LINE * 2, id="byte-order-mark"),
+        pytest.param(b"\xef\xbb\xbf\n" + LINE * 2, id="mark-alone-on-its-line"),
+        pytest.param((LINE * 2).replace(b"\n", b"\r\n"), id="windows-line-ends"),
+        pytest.param((LINE * 2).strip(), id="no-newline-at-the-end"),
+    ],
+)
+def test_what_editors_add_to_a_file_makes_or_loses_no_row(file, content):
+    file.write_bytes(content)
+    assert records.read(file) == [GOOD, GOOD]
+
+
+def test_line_separators_inside_a_text_do_not_cut_the_row(file):
+    rows = [{"question": "one\u2028two\x85three\x0bfour", "answer": "a\nb\r\nc"}]
+    records.write(file, rows)
+    assert records.read(file) == rows
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n  \n", b"\xef\xbb\xbf"])
+def test_an_empty_file_is_not_an_empty_training_set(file, content):
+    file.write_bytes(content)
+    with pytest.raises(records.RecordsError, match="faq.jsonl: the file is empty"):
+        records.read(file)
+
+
+@pytest.mark.parametrize("content", ["question,answer\na,b\n", "question;answer\na;b"])
+@pytest.mark.parametrize("name", ["faq.csv", "faq.jsonl"])
+def test_a_table_is_named_as_one_with_the_way_to_turn_it(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(records.RecordsError, match=r"CSV(.|\n)*read_csv.*to_json"):
+        records.read(tmp_path / name)
+
+
+def test_one_bad_first_line_does_not_make_a_jsonl_file_a_table(file):
+    file.write_bytes(b"question,answer\n" + LINE)
+    with pytest.raises(records.RecordsError, match="faq.jsonl:1: not JSON"):
+        records.read(file)
+
+
+def test_a_folder_is_refused_with_the_files_that_could_be_meant(tmp_path):
+    for name in ("b.jsonl", "a.jsonl", "notes.txt"):
+        (tmp_path / name).write_bytes(LINE)
+    with pytest.raises(IsADirectoryError, match=r"folder.*\(in it: a.jsonl, b.jsonl\)"):
+        records.read(tmp_path)
+
+
+def test_a_missing_file_is_named_with_where_it_was_looked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        FileNotFoundError, match=f"no.jsonl: .*{re.escape(str(tmp_path))}"
+    ):
+        records.read("no.jsonl")
+
+
+def test_no_text_is_changed_by_writing_and_reading(tmp_path):
+    rows = [
+        GOOD,
+        {"text": '“Ω” 日本語 🙂 \\ " \t \x00'},
+        {"keys": ["14 days"], "core": True, "fact": None, "n": 1.5},
+    ]
+    path = tmp_path / "a" / "new" / "folder" / "faq.jsonl"
+    records.write(path, rows)
+    assert records.read(path) == rows
+    assert "日本語" in path.read_text(encoding="utf-8")  # for people to read as well
+
+
+@pytest.mark.parametrize("bad", [{"answer": {1, 2}}, {"answer": "\ud83d"}])
+def test_a_row_that_cannot_be_written_costs_nothing_of_the_old_file(file, bad):
+    file.write_bytes(LINE)
+    with pytest.raises((TypeError, ValueError)):
+        records.write(file, [GOOD] * 5000 + [bad])
+    assert file.read_bytes() == LINE
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_row_that_cannot_be_written_is_named(file):
+    with pytest.raises((TypeError, ValueError), match="row 3"):
+        records.write(file, [GOOD, GOOD, {"answer": {1, 2}}, GOOD])
+
+
+def test_a_killed_write_costs_nothing_of_the_old_file(file):
+    def rows():
+        yield from [GOOD] * 5000
+        raise KeyboardInterrupt
+
+    file.write_bytes(LINE)
+    with pytest.raises(KeyboardInterrupt):
+        records.write(file, rows())
+    assert file.read_bytes() == LINE
+    assert list(file.parent.iterdir()) == [file]
+
+
+# the disk takes 60 KB beside the old file, and a write goes out in pieces of 8 KB
+@pytest.mark.parametrize("size", [128_000, 63_000], ids=["half-way", "on-closing"])
+def test_a_full_disk_costs_nothing_of_the_old_file(small_disk, size):
+    file = small_disk / "faq.jsonl"
+    file.write_bytes(LINE)
+    with pytest.raises(OSError) as caught:
+        records.write(file, [GOOD] * (size // len(LINE)))
+    assert caught.value.errno == errno.ENOSPC
+    assert f"could not write {file} " in str(caught.value)
+    assert "untouched" in str(caught.value)
+    assert file.read_bytes() == LINE
+    assert list(small_disk.iterdir()) == [file]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows keeps an open file")
+def test_who_is_reading_the_old_file_sees_nothing_of_the_new(file):
+    file.write_bytes(LINE)
+    with file.open("rb") as reader:
+        records.write(file, [{"text": "new"}])
+        assert reader.read() == LINE
+    assert records.read(file) == [{"text": "new"}]
+    assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are a matter of POSIX")
+def test_a_written_file_is_not_closed_to_other_users(file):
+    old = os.umask(0o022)
+    try:
+        records.write(file, [GOOD])
+    finally:
+        os.umask(old)
+    assert oct(file.stat().st_mode & 0o777) == oct(0o644)
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        pytest.param(GOOD | {"answer": " \n\t"}, "blank", id="blank-answer"),
+        pytest.param(GOOD | {"question": ""}, "blank", id="blank-question"),
+        pytest.param({"text": "\u00a0"}, "blank", id="blank-text"),
+        pytest.param(GOOD | {"answer": None}, "not text", id="null-answer"),
+        pytest.param(GOOD | {"answer": 14}, "not text", id="number"),
+        pytest.param(GOOD | {"question": ["a"]}, "not text", id="list"),
+        pytest.param(GOOD | {"anser": "x"}, "unknown field", id="unknown"),
+        pytest.param({"question": "Why?"}, "missing field", id="no-answer"),
+        pytest.param({"answer": "So."}, "missing field", id="no-question"),
+        pytest.param({"output": "So."}, "missing field", id="output-alone"),
+        pytest.param({}, "missing field", id="nothing"),
+        pytest.param(GOOD | {"answer": "word " * 300}, "too long", id="long-answer"),
+        pytest.param(
+            GOOD | {"question": "word " * 300}, "too long", id="long-question"
+        ),
+        pytest.param({"text": "word " * 301}, "too long", id="long-text"),
+    ],
+)
+def test_no_fault_passes_and_each_is_named_by_its_row(row, fault):
+    rows = [{"text": "first"}, {"text": "second"}, row, {"text": "last"}]
+    assert faults(rows) == [(3, fault)]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        GOOD,
+        {"instruction": "Add.", "response": "3"},
+        {"instruction": "Add.", "input": "1, 2", "output": "3"},
+        {"instruction": "Add.", "input": "", "output": "3"},
+        {"instruction": "Add.", "input": None, "output": "3"},
+        {"instruction": "Add.", "output": "3"},
+        {"input": "1 + 2", "output": "3"},
+        {"text": " ".join(["word"] * 300)},
+        GOOD | {"id": "a-1", "fact": None, "topic": "x", "keys": [], "core": True},
+        GOOD | {"kind": "x", "check": {}, "desk": "y", "source": "z"},
+    ],
+    ids=lambda row: "/".join(row),
+)
+def test_no_fault_is_found_in_a_good_row_of_any_form(row):
+    assert faults([row]) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [("anwser", "answer"), ("Question", "question"), ("instuction", "instruction")],
+)
+def test_a_misspelt_field_is_answered_with_the_one_meant(wrong, right):
+    assert f"{wrong!r}: did you mean {right!r}?" in details([{wrong: "x"}])
+
+
+def test_a_field_like_no_other_gets_no_far_fetched_hint():
+    assert "did you mean" not in details([GOOD | {"zzzz": "x"}])
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        "How high is the mast?",
+        "how HIGH is the mast",
+        "  How high is\nthe mast ?! ",
+    ],
+)
+def test_a_repeated_question_does_not_hide_in_case_or_punctuation(again):
+    rows = [GOOD, {"text": "between"}, GOOD | {"question": again}]
+    assert faults(rows) == [(3, "duplicate")]
+    assert "row 1" in details(rows)
+
+
+def test_two_answers_to_one_question_are_no_mere_duplicate():
+    rows = [{"text": "before"}, GOOD, GOOD | {"answer": "Three metres."}]
+    assert faults(rows) == [(3, "conflict")]
+    assert "row 2" in details(rows)
+
+
+def test_one_instruction_on_two_inputs_is_no_duplicate():
+    rows = [
+        {"instruction": "Add.", "input": numbers, "output": "3"}
+        for numbers in ("1, 2", "0, 3", "")
+    ]
+    assert faults(rows) == []
+
+
+@pytest.mark.parametrize(
+    ("question", "other"),
+    [
+        ("It's on?", {"question": "it’s on", "answer": "Another answer."}),
+        ("Is it on?", {"instruction": "is it ON", "response": "Yes."}),
+        ("Is it on?", {"question": "Is it on"}),
+    ],
+    ids=["apostrophe", "another-form", "only-asked"],
+)
+def test_a_question_does_not_leak_under_other_spelling_or_form(question, other):
+    rows = [{"text": "x"}, {"question": question, "answer": "Yes."}]
+    others = {"validation": [{"text": "y"}], "test": [{"text": "z"}, other]}
+    assert faults(rows, others) == [(2, "leak")]
+    assert "test row 2" in details(rows, others)
+
+
+def test_blank_questions_are_no_leaks_of_each_other():
+    blank = {"question": "?", "answer": "x"}
+    assert faults([blank, blank], {"test": [blank]}) == []
+
+
+def test_all_faults_of_a_row_are_found_at_once():
+    row = GOOD | {"answer": "word " * 400, "note": "x", "question": ""}
+    assert set(faults([row])) == {(1, "too long"), (1, "unknown field"), (1, "blank")}
+
+
+def test_loading_loses_no_row_and_no_split():
+    loaded = records.load("faq")
+    assert set(loaded) == {"train", "validation", "test"}
+    for split, rows in loaded.items():
+        assert rows.to_list() == records.read(
+            records.DATA / "larkfield" / f"faq_{split}.jsonl"
+        )
+
+
+def test_an_unknown_set_is_refused_with_the_names_there_are():
+    with pytest.raises(ValueError, match="'fqa': there are .*faq"):
+        records.load("fqa")
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "helpers.records", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=records.DATA.parent
+    )
+
+
+def test_the_command_does_not_pass_a_faulty_file(file):
+    records.write(file, [GOOD, {"text": ""}])
+    done = run(file)
+    assert done.returncode == 1
+    assert f"{file}: row 2: blank: " in done.stdout
+    assert done.stdout.splitlines()[-1] == f"{file}: 2 rows, 1 faults"
+    assert done.stderr == ""
+
+
+@pytest.fixture
+def command(capsys):
+    """The command in this process: arguments -> (exit code, output, errors)."""
+
+    def run(*arguments):
+        code = records.main([str(argument) for argument in arguments])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_the_command_passes_a_clean_file(command, file):
+    records.write(file, [GOOD])
+    assert command(file) == (0, f"{file}: 1 rows, 0 faults\n", "")
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_the_command_names_the_other_file_that_a_row_leaks_into(
+    command, tmp_path, position
+):
+    one, two, three = (tmp_path / f"{name}.jsonl" for name in ("one", "two", "three"))
+    others = [two, three]
+    records.write(one, [GOOD])
+    records.write(others[position], [{"text": "x"}, GOOD])
+    records.write(others[1 - position], [{"text": "y"}])
+    code, output, _ = command(one, two, three)
+    assert code == 1
+    assert f"{one}: row 1: leak: also stands in {others[position]} row 2" in output
+
+
+@pytest.mark.parametrize("bad_first", [True, False])
+@pytest.mark.parametrize(
+    "content", [None, b"", b"{\n" + LINE], ids=["no", "empty", "bad"]
+)
+def test_the_command_does_not_end_in_a_traceback(
+    command, file, tmp_path, content, bad_first
+):
+    good = tmp_path / "good.jsonl"
+    records.write(good, [GOOD])
+    if content is not None:
+        file.write_bytes(content)
+    code, output, errors = command(*((file, good) if bad_first else (good, file)))
+    assert (code, output) == (1, "")
+    assert str(file) in errors and "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    "order", list(itertools.permutations(["input", "instruction", "output"]))
+)
+def test_the_order_of_fields_does_not_decide_the_form(order):
+    found = records.form(dict.fromkeys(order, "x"))
+    assert found == (("instruction", "input"), "output")
+
+
+@pytest.mark.parametrize("answer", ["response", "output", None])
+def test_no_input_beside_an_instruction_is_left_out_of_what_is_asked(answer):
+    record = {"instruction": "Add the numbers.", "input": "1, 2"}
+    record |= {answer: "3"} if answer else {}
+    assert records.prompt_text(record) == "Add the numbers.\n1, 2"
