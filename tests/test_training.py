@@ -201,6 +201,23 @@ def test_the_same_seed_gives_the_same_losses_and_another_does_not(small, tokeniz
     assert first == same != other
 
 
+def test_every_epoch_sees_each_row_once_and_in_another_order(
+    small, tokenizer, monkeypatch
+):
+    seen, collate = [], training._collate
+
+    def note(model, pad_token_id, rows):
+        seen.extend(tuple(row["input_ids"]) for row in rows)
+        return collate(model, pad_token_id, rows)
+
+    monkeypatch.setattr(training, "_collate", note)
+    training.finetune(small(), tokenizer, EXAMPLES, **QUICK)
+    epochs = [seen[:6], seen[6:12], seen[12:]]
+    assert len(set(map(tuple, epochs))) == 3
+    assert {len(set(epoch)) for epoch in epochs} == {6}
+    assert len(seen) == 18
+
+
 @pytest.mark.parametrize(
     "given, complaint",
     [
