@@ -8,15 +8,11 @@ models first where outputs/ does not hold them (some minutes).
 
 from __future__ import annotations
 
-import sys
 import time
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import torch
 
-import torch  # noqa: E402
-
-from helpers import inference, models, records, templates, training  # noqa: E402
+from helpers import inference, models, records, templates, training
 
 COUNT, NEW = 64, 48
 

@@ -16,15 +16,12 @@ import sys
 import tempfile
 import time
 from functools import partial
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import torch
+import transformers
+from transformers import Trainer, TrainingArguments
 
-import torch  # noqa: E402
-import transformers  # noqa: E402
-from transformers import Trainer, TrainingArguments  # noqa: E402
-
-from helpers import models, records, templates, tokens, training  # noqa: E402
+from helpers import models, records, templates, tokens, training
 
 LAYERS = "top half"
 

@@ -4,6 +4,10 @@ In: {"prompt", "completion"} examples.  Out: the same model, tuned, and what hap
 Knows nothing of right answers; transformers.Trainer does the steps.
 
     python -m helpers.training --model tiny --data FILE --output FOLDER
+
+On several processes the same command goes behind a launcher, such as two on one CPU:
+    accelerate launch --multi_gpu --num_processes 2 -m helpers.training --model ...
+(without --multi_gpu accelerate starts one process where it sees no GPU)
 """
 
 from __future__ import annotations
