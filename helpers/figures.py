@@ -25,3 +25,29 @@ def show(figure: plt.Figure, alt: str) -> None:
     figure.savefig(picture, format="png", dpi=100, bbox_inches="tight")
     plt.close(figure)
     display(Image(picture.getvalue(), alt=alt))
+
+
+def curves(lines: dict, title: str, alt: str, xlabel: str = "step") -> None:
+    """Show losses as lines, each with its name beside its right end.
+
+    lines: name -> pandas Series, its index along the x axis; at most four.
+    title: the message of the plot. alt: what it shows, for those who do not see it.
+    """
+    figure, axes = plt.subplots(figsize=(7, 3))
+    looks = zip((BLUE, ORANGE, GREEN, GREY), ("-", "--", ":", "-."), strict=True)
+    for place, ((name, line), (colour, dash)) in enumerate(
+        zip(lines.items(), looks, strict=False)
+    ):
+        line = line.dropna()
+        marker = "o" if len(line) < 20 else ""
+        axes.plot(line.index, line, color=colour, ls=dash, marker=marker, lw=2)
+        axes.annotate(
+            name,
+            (line.index[-1], line.iloc[-1]),
+            (8, 6 - 12 * (place % 2)),  # so that names of lines that meet stay apart
+            textcoords="offset points",
+            color=colour,
+        )
+    axes.set(xlabel=xlabel, ylabel="loss", title=title, ylim=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    show(figure, alt)
