@@ -32,7 +32,7 @@ course: .venv/ready ## run every lesson, results in outputs/course/
 test: .venv/ready ## test the code and every notebook, with the network cut
 	$(PY) -m ruff check .
 	$(OFFLINE) -m pytest
-	COURSE_QUIET=1 $(OFFLINE) -m pytest --nbval --nbval-cell-timeout 900 \
+	COURSE_QUIET=1 $(OFFLINE) -m pytest --nbval --nbval-cell-timeout 1800 \
 		--nbval-sanitize-with tests/sanitize.cfg notebooks
 
 check: ## say what this computer lacks and how to mend it (10 seconds)

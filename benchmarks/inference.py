@@ -11,8 +11,9 @@ from __future__ import annotations
 import time
 
 import torch
+from student import tune
 
-from helpers import inference, models, records, templates, training
+from helpers import inference, models, records, templates
 
 COUNT, NEW = 64, 48
 
@@ -39,13 +40,8 @@ def speed(rows) -> None:
     print(f"ratio {seconds['one by one'] / seconds['batched']:.2f}")
 
 
-def sameness(name: str, rows, settings: dict) -> None:
-    template = templates.QA if name == "tiny" else templates.CHAT
-    train = records.read(records.DATA / "larkfield" / "faq_train.jsonl")
-    model, tokenizer = models.load(name)
-    tuned = training.finetune(
-        model, tokenizer, [template.example(r) for r in train], cache=True, **settings
-    )
+def sameness(name: str) -> None:
+    tuned, tokenizer = tune(name, seed=0)
     model = tuned.model.float()
     model.config.prompt_template = None  # raw prompts are meant here
     # from 3 to 200 tokens: the text of the handbook, cut at growing lengths
@@ -66,5 +62,5 @@ if __name__ == "__main__":
     test = records.read(records.DATA / "larkfield" / "faq_test.jsonl")
     print(f"{torch.get_num_threads()} threads")
     speed(test)
-    sameness("tiny", test, {"epochs": 12, "learning_rate": 2e-3})
-    sameness("smollm2", test, {"train_layers": "top half"})
+    sameness("tiny")
+    sameness("smollm2")
