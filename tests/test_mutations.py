@@ -40,9 +40,9 @@ BROKEN = {
     ),
     "optimiser step skipped": (
         "training.py",
-        "        trainer.train(",
-        "        trainer.create_optimizer().step = lambda *a, **k: None\n"
-        "        trainer.train(",
+        "        started = time.perf_counter()\n",
+        "        torch.optim.AdamW.step = lambda self, closure=None: None\n"
+        "        started = time.perf_counter()\n",
         "test_training.py",
     ),
     "left padding turned right": (
