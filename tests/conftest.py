@@ -35,3 +35,12 @@ def small(tokenizer):
         return model
 
     return build
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """For nets this small, threads cost more than they bring."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

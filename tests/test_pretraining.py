@@ -53,13 +53,7 @@ def sequences(tokenizer):
     return pretraining.cut_sequences(TEXTS, tokenizer, length=32)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """For nets this small, threads cost more than they bring."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def silent(row):

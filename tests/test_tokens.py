@@ -42,13 +42,7 @@ def tiny():
     return transformers.AutoTokenizer.from_pretrained(models.TINY)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """For nets this small, threads cost more than they bring."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def ids(tokenizer, text):

@@ -52,13 +52,7 @@ print(json.dumps(inference.generate(given, model, tokenizer, 12)))
 """
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """For nets this small, threads cost more than they bring."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def fresh(*command):
