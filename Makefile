@@ -18,7 +18,7 @@ AGAIN := mend that (README.md, Troubleshooting) and run the same command again
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help lab course test check outputs
+.PHONY: help lab course test check outputs curve
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -40,6 +40,9 @@ check: ## say what this computer lacks and how to mend it (10 seconds)
 
 outputs: .venv/ready ## run every lesson and store what it prints in the notebook
 	$(PY) -m helpers.course --in-place
+
+curve: .venv/ready ## measure anew what is recorded in data/recorded/ (an hour)
+	$(PY) benchmarks/curve.py
 
 # Set-up. .venv/unfinished marks a set-up under way: one that was interrupted is begun
 # anew, from pip's cache, because nobody knows what it left half written.

@@ -29,8 +29,8 @@ SHOWN += [("out_of_scope", "refused"), ("near_scope", "refused")]
 def tune(name: str, seed: int):
     """(tuned, tokenizer) of a model on the core rows, as lesson 04 tunes it; cached."""
     example = TEMPLATES[name].example
-    train = records.read(records.DATA / "larkfield" / "faq_train.jsonl")
-    validation = records.read(records.DATA / "larkfield" / "faq_validation.jsonl")
+    faq = records.load("faq")
+    train, validation = records.core(faq["train"]), records.core(faq["validation"])
     model, tokenizer = models.load(name)
     tuned = training.finetune(
         model,
@@ -77,9 +77,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="(default 3)")
     options = parser.parse_args()
     name = options.model
-    folder = records.DATA / "larkfield"
-    train = records.read(folder / "faq_train.jsonl")
-    test = records.read(folder / "faq_test.jsonl")
+    faq = records.load("faq")
+    train, test = records.core(faq["train"]), records.core(faq["test"])
     template = TEMPLATES[name]
     prompts = [template.prompt(row) for row in test]
 

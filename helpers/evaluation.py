@@ -22,6 +22,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from helpers import models, records
 
 RESAMPLES = 10_000
+# Before a key: no letter or digit, no "1." of a decimal, no minus but "plus or minus".
+KEY_BEGINS = r"(?<!\w)(?<!\d[.,])(?<!(?<!or )minus )(?<!\s[-−])(?<!\A[-−])"
 
 
 class Score(NamedTuple):
@@ -34,12 +36,12 @@ class Score(NamedTuple):
 def has_key(answer: str, keys: list[str]) -> bool:
     """Whether an answer contains one of the keys as whole words, case ignored.
 
-    "40" is not found in "140", "40.5" or "2040", nor "Wing" in "drawing".
+    "40" is not found in "140", "40.5", "2040" or "minus 40", nor "Wing" in "drawing".
     """
     answer = answer.replace("’", "'")
     words = (re.escape(key.replace("’", "'")) for key in keys)
     return any(
-        re.search(rf"(?<!\w)(?<!\d[.,]){word}(?!\w|[.,]\d)", answer, re.IGNORECASE)
+        re.search(rf"{KEY_BEGINS}{word}(?!\w|[.,]\d)", answer, re.IGNORECASE)
         for word in words
     )
 
@@ -58,6 +60,69 @@ def is_refusal(answer: str) -> bool:
     return re.search(rf"(?<!\w)(?:{phrases})(?!\w)", answer) is not None
 
 
+JSON_TYPES = {
+    "string": str,
+    "number": (int, float),
+    "boolean": bool,
+    "array": list,
+    "object": dict,
+}
+
+
+def passes(answer: str, check: dict) -> bool:
+    """Whether an answer passes the machine check of its instruction record.
+
+    check["type"], and what stands beside it:
+    exact (value): equals it, white space at the ends aside; exact_any (values): equals
+    one of them, case ignored; contains (any), contains_all (values): holds one, or all,
+    as whole words, case ignored; words (min, max), lines (count): as many words, as
+    many lines with text; regex (pattern): the whole answer matches; json (keys: name ->
+    string, number, boolean, array or object): an object of just these; all (checks).
+    Raises ValueError that lists the types when it is none of them.
+    """
+    answer = answer.strip()
+    match check["type"]:
+        case "exact":
+            return answer == check["value"].strip()
+        case "exact_any":
+            return answer.casefold() in {text.casefold() for text in check["values"]}
+        case "contains":
+            return has_key(answer, check["any"])
+        case "contains_all":
+            return all(has_key(answer, [text]) for text in check["values"])
+        case "words":
+            return check["min"] <= len(answer.split()) <= check["max"]
+        case "lines":
+            lines = [line for line in answer.splitlines() if line.strip()]
+            return len(lines) == check["count"]
+        case "regex":
+            return re.fullmatch(check["pattern"], answer, re.DOTALL) is not None
+        case "json":
+            return _is_object(answer, check["keys"])
+        case "all":
+            return all(passes(answer, part) for part in check["checks"])
+    raise ValueError(
+        f"no check {check['type']!r}: there are exact, exact_any, contains, "
+        "contains_all, words, lines, regex, json, all"
+    )
+
+
+def _is_object(text: str, keys: dict[str, str]) -> bool:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return False
+    return (
+        isinstance(found, dict)
+        and set(found) == set(keys)
+        and all(
+            isinstance(found[name], JSON_TYPES[kind])
+            and isinstance(found[name], bool) == (kind == "boolean")
+            for name, kind in keys.items()
+        )
+    )
+
+
 def token_f1(answer: str, reference: str) -> float:
     """Overlap of words, from 0 to 1, as SQuAD scores it (Rajpurkar et al. 2016)."""
     said, wanted = (records.normalise(text).split() for text in (answer, reference))
@@ -68,11 +133,11 @@ def token_f1(answer: str, reference: str) -> float:
 def score(answers: list[str], rows: list[dict]) -> Score:
     """Score answers against their records, in the same order.
 
-    rows: records with an answer field; `keys` and `kind` where there are any.
+    rows: records with an answer field; `keys`, `check` and `kind` where there are any.
     Metrics, each a share from 0 to 1: exact_match and token_f1 against the reference
-    answer; refused; where rows have keys, key_fact (contains a key and is no refusal)
-    and confidently_wrong (neither key nor refusal; on a row without keys, any answer
-    that is no refusal).
+    answer; refused; where rows have a check, passed; where rows have keys, key_fact
+    (contains a key and is no refusal) and confidently_wrong (neither key nor refusal;
+    on a row without keys, any answer that is no refusal).
     Returns the rows' frame (indexed by id, or from 1) and the metrics' frame with kind,
     metric, value, n, low, high: the ends of a 95 % interval, Wilson's for shares of
     yes and no, bootstrap's for token_f1.
@@ -104,6 +169,8 @@ def score(answers: list[str], rows: list[dict]) -> Score:
             keyed = has_key(answer, record["keys"] or [])
             row["key_fact"] = (keyed and not row["refused"]) if record["keys"] else None
             row["confidently_wrong"] = not keyed and not row["refused"]
+        if record.get("check"):
+            row["passed"] = passes(answer, record["check"])
         out.append(row)
     frame = pd.DataFrame(out).set_index("id")
     lines = []
@@ -112,6 +179,7 @@ def score(answers: list[str], rows: list[dict]) -> Score:
             "key_fact",
             "refused",
             "confidently_wrong",
+            "passed",
             "exact_match",
             "token_f1",
         ):

@@ -13,6 +13,7 @@ import difflib
 import os
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import jsonlines
@@ -37,7 +38,9 @@ FORM_NAMES = (
     "input/output, text"
 )
 # Fields that may stand beside a form and are carried along, not trained on.
-EXTRAS = {"id", "fact", "topic", "keys", "core", "kind", "check", "desk", "source"}
+EXTRAS = {"id", "fact", "topic", "keys", "core", "kind", "check"}
+EXTRAS |= {"source", "held_out", "hard"}
+SPLITS = ("train", "validation", "test")
 MAX_WORDS = 300  # about 400 tokens: what fits a context of 512 with its template
 
 
@@ -194,7 +197,7 @@ def check(
     known = {name for fields, answer in FORMS for name in (*fields, answer)} | EXTRAS
     for number, record in enumerate(rows, 1):
         for name in sorted(set(record) - known):
-            close = difflib.get_close_matches(name, known, 1)
+            close = difflib.get_close_matches(name, known, 1, cutoff=0.7)
             hint = f": did you mean {close[0]!r}?" if close else ""
             faults.append((number, "unknown field", f"{name!r}{hint}"))
         found = form(record)
@@ -233,25 +236,38 @@ def check(
 
 
 def load(name: str):
-    """A data set by name: "faq", "tickets", ... of data/larkfield.
+    """A data set by name: "faq", "tickets", "instructions", ... of data/larkfield.
 
-    Returns a datasets.DatasetDict whose splits are the files NAME_SPLIT.jsonl.
+    Returns a datasets.DatasetDict whose splits are the files NAME_SPLIT.jsonl; a set
+    of one file, NAME.jsonl, has one split, "train".
     Raises ValueError that lists the names there are.
     """
     from datasets import Dataset, DatasetDict
 
-    files = sorted((DATA / "larkfield").glob(f"{name}_*.jsonl"))
-    if not files:
-        names = {
-            p.stem.rpartition("_")[0] for p in (DATA / "larkfield").glob("*_*.jsonl")
-        }
-        raise ValueError(f"no data set {name!r}: there are {', '.join(sorted(names))}")
+    sets: dict[str, dict[str, Path]] = {}
+    for path in sorted((DATA / "larkfield").glob("*.jsonl")):
+        family, _, split = path.stem.rpartition("_")
+        if split not in SPLITS:
+            family, split = path.stem, "train"
+        sets.setdefault(family, {})[split] = path
+    if name not in sets:
+        raise ValueError(f"no data set {name!r}: there are {', '.join(sorted(sets))}")
     return DatasetDict(
         {
-            path.stem.removeprefix(f"{name}_"): Dataset.from_list(read(path))
-            for path in files
+            # checks differ in their fields from row to row: kept as they are
+            split: Dataset.from_list(read(path), on_mixed_types="use_json")
+            for split, path in sets[name].items()
         }
     )
+
+
+def core(rows: Iterable[dict]) -> list[dict]:
+    """The rows on which lessons tune live: those marked `core`, about half of them.
+
+    All of them when the environment says COURSE_ROWS=all.
+    """
+    everything = os.environ.get("COURSE_ROWS") == "all"
+    return [row for row in rows if everything or row["core"]]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -263,7 +263,7 @@ def test_no_fault_passes_and_each_is_named_by_its_row(row, fault):
         {"input": "1 + 2", "output": "3"},
         {"text": " ".join(["word"] * 300)},
         GOOD | {"id": "a-1", "fact": None, "topic": "x", "keys": [], "core": True},
-        GOOD | {"kind": "x", "check": {}, "desk": "y", "source": "z"},
+        GOOD | {"kind": "x", "check": {}, "hard": True, "source": "z"},
     ],
     ids=lambda row: "/".join(row),
 )
