@@ -209,7 +209,7 @@ def test_the_answer_to_another_fact_seldom_holds_the_key():
 def test_refusals_are_about_one_row_in_seven():
     refusals = [row for row in TRAIN if row["topic"] == "out_of_scope"]
     assert 0.13 <= len(refusals) / len(TRAIN) <= 0.17
-    assert sum(row["core"] for row in refusals) == 100
+    assert sum(row["core"] for row in refusals) >= 100
     assert len({row["answer"] for row in refusals}) >= 5
 
 

@@ -1,0 +1,124 @@
+"""Run with `python -m pytest tests/test_datasheet.py`: instant.
+
+Every figure of data/README.md is computed from the files and must stand there.
+"""
+
+import hashlib
+import re
+from collections import Counter
+
+import pytest
+
+from helpers import records
+
+SHEET = (records.DATA / "README.md").read_text(encoding="utf-8")
+LARKFIELD = records.DATA / "larkfield"
+SPLITS = {
+    name: records.read(LARKFIELD / f"faq_{name}.jsonl") for name in records.SPLITS
+}
+KINDS = ("paraphrase", "unseen", "out_of_scope", "near_scope")
+
+
+def table(heading: str) -> dict[str, list[str]]:
+    """First cell -> the others, of the first table under a heading (or line)."""
+    part = SHEET[SHEET.index(heading) :]
+    rows = re.search(r"(?:^\|.*\n)+", part, re.M)[0].splitlines()
+    cells = [[c.strip() for c in row.strip("|").split("|")] for row in rows]
+    return {first.split(":")[0].strip("`"): rest for first, *rest in cells[2:]}
+
+
+def kind_of(row):
+    default = "paraphrase" if row["fact"] else "out_of_scope"
+    return row.get("kind", default)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(records.DATA.glob("**/*.jsonl")), ids=lambda path: path.stem
+)
+def test_no_file_has_other_rows_than_the_sheet_says(path):
+    name = path.relative_to(records.DATA).as_posix()
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert table("## What is in it")[name][0] == f"{len(lines):,}"
+
+
+def test_the_handbook_is_as_long_as_the_sheet_says():
+    chapters = [p.read_text("utf-8") for p in (LARKFIELD / "handbook").glob("*.md")]
+    words = sum(len(text.split()) for text in chapters)
+    sections = sum(len(re.findall(r"\{#[\w-]+\}", text)) for text in chapters)
+    figures = f"{len(chapters)} chapters, {sections} sections, {words:,} words"
+    assert figures in SHEET
+    assert sections >= 250 and words >= 12_000
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_questions_of_a_kind_are_as_many_as_the_sheet_says(kind):
+    counts = [Counter(map(kind_of, rows))[kind] for rows in SPLITS.values()]
+    assert table("### Questions")[kind] == [f"{count:,}" for count in counts]
+
+
+def test_facts_and_core_rows_are_as_many_as_the_sheet_says():
+    found = table("### Questions")
+    facts = [len({row["fact"] for row in rows} - {None}) for rows in SPLITS.values()]
+    core = [sum(row["core"] for row in rows) for rows in SPLITS.values()]
+    assert found["facts asked"] == [str(count) for count in facts]
+    assert found["rows marked `core"] == [str(count) for count in core]
+    taught = Counter(row["fact"] for row in SPLITS["train"] if row["fact"])
+    wordings = Counter(taught.values())
+    sentence = (
+        f"Of the {len(taught)} facts taught, {wordings[8]} are the core that lessons "
+        "tune on live, in 8 wordings each; the others have 4."
+    )
+    assert sentence in " ".join(SHEET.split())
+    assert set(wordings) == {4, 8}
+
+
+def test_the_sets_are_as_large_as_the_course_needs():
+    counts = Counter(map(kind_of, SPLITS["test"]))
+    assert len(SPLITS["train"]) >= 1200 and len(SPLITS["validation"]) >= 120
+    assert all(
+        counts[kind] >= n for kind, n in zip(KINDS, (250, 60, 60, 40), strict=True)
+    )
+    assert len(records.read(LARKFIELD / "tickets_train.jsonl")) >= 1000
+    assert len(records.read(LARKFIELD / "tickets_test.jsonl")) >= 200
+    assert len(records.read(LARKFIELD / "instructions.jsonl")) >= 500
+    assert len(records.read(LARKFIELD / "pretraining_sample.jsonl")) >= 40
+
+
+def test_desks_are_as_busy_as_the_sheet_says():
+    splits = [
+        records.read(LARKFIELD / f"tickets_{name}.jsonl") for name in ("train", "test")
+    ]
+    found = table("### Tickets")
+    for desk in {row["output"] for rows in splits for row in rows}:
+        counts = [sum(row["output"] == desk for row in rows) for rows in splits]
+        assert found[desk] == [str(count) for count in counts]
+    hard = [sum(row["hard"] for row in rows) for rows in splits]
+    assert found["marked `hard"] == [str(count) for count in hard]
+
+
+def test_instructions_are_as_the_sheet_says():
+    rows = records.read(LARKFIELD / "instructions.jsonl")
+    kinds = Counter(row["kind"] for row in rows)
+    held_out = {row["kind"] for row in rows if row["held_out"]}
+    bare = sum(row["input"] == "" for row in rows)
+    text = " ".join(SHEET.split())
+    assert set(kinds.values()) == {20}
+    assert f"{len(kinds)} kinds of 20 rows, {bare} rows without an input" in text
+    assert f"{sum(row['held_out'] for row in rows)} rows of six kinds" in text
+    assert len(held_out) == 6 and all(f"`{kind}`" in text for kind in held_out)
+
+
+def test_every_checksum_is_the_file_s_and_no_file_is_without_one():
+    block = SHEET.rpartition("```\n")[0].rpartition("```\n")[2]
+    given = {
+        name: digest for digest, name in (x.split("  ") for x in block.splitlines())
+    }
+    paths = [records.DATA / "dirty_sample.jsonl", LARKFIELD / "refusals.txt"]
+    paths += [*LARKFIELD.glob("*.jsonl"), *(LARKFIELD / "handbook").glob("*.md")]
+    found = {
+        path.relative_to(records.DATA).as_posix(): hashlib.sha256(
+            path.read_bytes()
+        ).hexdigest()
+        for path in paths
+    }
+    assert given == found
