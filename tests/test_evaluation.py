@@ -467,3 +467,55 @@ def test_a_kept_verdict_is_plain_json(kept):
     (path,) = kept.iterdir()
     content = path.read_text(encoding="ascii")
     assert "NaN" not in content and json.loads(content)["claim"].startswith("“Ω”")
+
+
+@pytest.mark.parametrize(
+    ("check", "right", "wrong"),
+    [
+        ({"type": "exact", "value": "A b"}, " A b\n", "a b"),
+        ({"type": "exact_any", "values": ["Rome", "rome."]}, "ROME", "Rome, Italy"),
+        ({"type": "contains", "any": ["hen", "egg"]}, "An egg!", "eggs, then"),
+        ({"type": "contains_all", "values": ["hen", "egg"]}, "Egg of a hen", "a hen"),
+        ({"type": "words", "min": 2, "max": 3}, "two words", "just these four words"),
+        ({"type": "words", "min": 2, "max": 3}, "one two three", "one"),
+        ({"type": "lines", "count": 2}, "a\n\nb", "a\nb\nc"),
+        ({"type": "regex", "pattern": r"a.+c"}, "a\nc", "a b c d"),
+        ({"type": "json", "keys": {"n": "number"}}, '{"n": 1.5}', '{"n": "1"}'),
+        ({"type": "json", "keys": {"n": "number"}}, '{"n": 1}', '{"n": true}'),
+        ({"type": "json", "keys": {"n": "number"}}, '{"n": 1}', '{"n": 1, "m": 2}'),
+        ({"type": "json", "keys": {"b": "boolean"}}, '{"b": false}', '{"b": 0}'),
+        ({"type": "json", "keys": {"l": "array"}}, '{"l": []}', "[]"),
+        ({"type": "json", "keys": {"s": "string"}}, '{"s": ""}', "{'s': ''}"),
+        (
+            {
+                "type": "all",
+                "checks": [
+                    {"type": "words", "min": 1, "max": 2},
+                    {"type": "contains", "any": ["hen"]},
+                ],
+            },
+            "a hen",
+            "here is a hen",
+        ),
+    ],
+)
+def test_a_check_takes_the_right_answer_and_no_other(check, right, wrong):
+    assert evaluation.passes(right, check)
+    assert not evaluation.passes(wrong, check)
+
+
+def test_an_unknown_check_is_refused_with_the_types_there_are():
+    with pytest.raises(ValueError, match="'exactly': there are exact, exact_any"):
+        evaluation.passes("x", {"type": "exactly"})
+
+
+def test_instructions_are_scored_by_their_checks():
+    row = {
+        "instruction": "Count.",
+        "input": "2",
+        "output": "1 2",
+        "check": {"type": "exact", "value": "1 2"},
+    }
+    metrics = evaluation.score(["1 2", "1 2 3"], [row, row]).metrics
+    passed = metrics.set_index("metric").loc["passed"]
+    assert (passed["value"], passed["n"]) == (0.5, 2)

@@ -9,6 +9,7 @@ import json
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -183,6 +184,62 @@ def test_perl_and_wordnet_markup_does_not_reach_the_text():
             'The verb gale means to blow hard, as in "it galed".',
         ]
     ]
+
+
+def test_an_entry_is_read_without_its_headword():
+    text = "gale\n\n   A wind.\n\n   Stronger than a breeze.\n\nhail\n\n   Ice.\n"
+    documents = [[p.strip() for p in d] for d in pretraining.parse_dictionary(text)]
+    assert documents == [["A wind.", "Stronger than a breeze."], ["Ice."]]
+
+
+def test_a_description_is_read_without_its_summary():
+    text = (
+        "Package: vane\nDescription-md5: 0a1b\nDescription-en: shows the wind\n"
+        " This shows where\n the wind comes from.\n .\n It squeaks.\n\n"
+        "Package: bare\nDescription-en: has no more to say\n\n"
+    )
+    documents = pretraining.parse_descriptions(text)
+    assert [[" ".join(p.split()) for p in d] for d in documents] == [
+        ["This shows where the wind comes from.", "It squeaks."]
+    ]
+
+
+class Letters:
+    """A tokenizer of four letters; 0 ends a text."""
+
+    eos_token_id = 0
+    backend_tokenizer = property(lambda self: self)
+
+    def __len__(self):
+        return 5
+
+    def encode_batch(self, texts):
+        codes = {"a": 1, "b": 2, "c": 3, "d": 4, "e": 0}
+        return [
+            SimpleNamespace(ids=[codes[letter] for letter in text]) for text in texts
+        ]
+
+
+@pytest.mark.parametrize("before", ["", "a", "ab", "d", "cc"])
+def test_the_trigram_model_s_probabilities_sum_to_one(before):
+    known = ["abacab", "abba", "cab"]
+
+    def likely(text):  # of a whole text, from its bits
+        bits = pretraining.trigram_bits_per_byte(known, Letters(), [text])
+        return 2 ** -(bits * len(text))
+
+    start = likely(before) if before else 1
+    total = sum(likely(before + letter) for letter in "abcde")
+    assert total == pytest.approx(start)
+
+
+def test_the_rivals_profit_from_what_they_have_read(tokenizer):
+    text, other = ["A gale from the west took the roof of the barn."], ["Now it rains."]
+    for rival in (
+        lambda known: pretraining.trigram_bits_per_byte(known, tokenizer, text),
+        lambda known: pretraining.xz_bits_per_byte(known, text),
+    ):
+        assert rival(other + text) < rival(other)
 
 
 def test_a_near_duplicate_paragraph_is_dropped_once_seen():

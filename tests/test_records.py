@@ -346,6 +346,23 @@ def test_loading_loses_no_row_and_no_split():
         )
 
 
+@pytest.mark.parametrize("name", ["instructions", "pretraining_sample"])
+def test_a_set_of_one_file_is_its_training_split(name):
+    """Rows come back as they are: checks differ in their fields and gain none."""
+    loaded = records.load(name)
+    assert set(loaded) == {"train"}
+    path = records.DATA / "larkfield" / f"{name}.jsonl"
+    assert loaded["train"].to_list() == records.read(path)
+
+
+def test_core_rows_are_those_marked_unless_all_are_asked_for(monkeypatch):
+    rows = [{"id": 1, "core": True}, {"id": 2, "core": False}]
+    monkeypatch.delenv("COURSE_ROWS", raising=False)
+    assert records.core(rows) == rows[:1]
+    monkeypatch.setenv("COURSE_ROWS", "all")
+    assert records.core(rows) == rows
+
+
 def test_an_unknown_set_is_refused_with_the_names_there_are():
     with pytest.raises(ValueError, match="'fqa': there are .*faq"):
         records.load("fqa")
