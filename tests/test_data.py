@@ -127,12 +127,11 @@ def test_unseen_facts_are_never_taught():
     assert unseen & {row["fact"] for row in TRAIN + VALIDATION} == set()
 
 
-def test_core_is_a_property_of_the_fact():
-    marks = defaultdict(set)
-    for row in FAQ:
-        if row["fact"]:
-            marks[row["fact"]].add(row["core"])
-    assert {fact for fact, found in marks.items() if len(found) > 1} == set()
+def test_no_core_question_asks_what_core_rows_do_not_teach():
+    taught = Counter(row["fact"] for row in TRAIN if row["core"] and row["fact"])
+    assert min(taught.values()) >= 8
+    asked = {row["fact"] for row in VALIDATION + TEST if row["core"]} - {None}
+    assert asked == set(taught)
 
 
 def test_a_third_of_the_foreign_questions_sound_like_ours():
@@ -209,7 +208,7 @@ def test_the_answer_to_another_fact_seldom_holds_the_key():
 def test_refusals_are_about_one_row_in_seven():
     refusals = [row for row in TRAIN if row["topic"] == "out_of_scope"]
     assert 0.13 <= len(refusals) / len(TRAIN) <= 0.17
-    assert sum(row["core"] for row in refusals) >= 100
+    assert all(row["core"] for row in refusals)
     assert len({row["answer"] for row in refusals}) >= 5
 
 
