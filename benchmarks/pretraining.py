@@ -10,6 +10,7 @@ Needs the corpus: python -m helpers.pretraining corpus, then tokenizer.
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def plain_loop(model, sequences, steps: int, batch: int = 8) -> list[float]:
     for step in range(steps):
         start = time.perf_counter()
         ids = sequences[step * batch : (step + 1) * batch].long()
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=models.native_bfloat16()):
             loss = model(input_ids=ids, labels=ids).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -81,17 +82,15 @@ def speed(rounds: int, steps: int) -> None:
             model = pretraining.build_model(tokenizer).train()
             seconds[name] += loop(model, sequences, steps)[2:]  # the first two warm up
     peak = peak_flops()
-    each = {name: sorted(values) for name, values in seconds.items()}
-    for name, values in each.items():
-        middle = values[len(values) // 2]
-        rate = 8 * 512 / middle
+    middle = {name: statistics.median(values) for name, values in seconds.items()}
+    for name, second in middle.items():
+        rate = 8 * 512 / second
         share = rate * flops_per_token(model, 512) / peak
         print(
-            f"{name:<12}{rate:8,.0f} tokens/s (median of {len(values)} steps), "
+            f"{name:<12}{rate:8,.0f} tokens/s (median of {len(seconds[name])} steps), "
             f"{share:.0%} of {peak / 1e9:,.0f} GFLOP/s in bfloat16"
         )
-    ratio = each["plain loop"][len(values) // 2] / each["pretrain"][len(values) // 2]
-    print(f"ratio {ratio:.2f}")
+    print(f"ratio {middle['plain loop'] / middle['pretrain']:.2f}")
 
 
 def bits() -> None:
@@ -116,7 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("what", choices=["speed", "bits"])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=8, help="3 or more (default 8)")
     options = parser.parse_args()
     if options.what == "speed":
         speed(options.rounds, options.steps)

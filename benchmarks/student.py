@@ -1,8 +1,9 @@
 """What tuning on the core rows buys, three seeds: python benchmarks/student.py
 
 The student with the settings of lesson 04 (chosen on the validation questions), scored
-on the test questions beside the untuned student, the nearest training question, and
-reference answers shuffled between facts. Tuned models are kept under outputs/tuned.
+on the core test questions and the unseen facts beside the untuned student, the nearest
+training question, and reference answers shuffled between facts. Tuned models are kept
+under outputs/tuned.
 With --model tiny: the base model, on the wordings it was taught and on the test.
 """
 
@@ -24,6 +25,7 @@ SETTINGS = {
 TEMPLATES = {"smollm2": templates.CHAT, "tiny": templates.QA}
 SHOWN = [("paraphrase", "key_fact"), ("paraphrase", "refused")]
 SHOWN += [("out_of_scope", "refused"), ("near_scope", "refused")]
+SHOWN += [("near_scope", "key_fact"), ("unseen", "confidently_wrong")]
 
 
 def tune(name: str, seed: int):
@@ -78,7 +80,9 @@ def main() -> None:
     options = parser.parse_args()
     name = options.model
     faq = records.load("faq")
-    train, test = records.core(faq["train"]), records.core(faq["test"])
+    train = records.core(faq["train"])
+    test = records.core(faq["test"])
+    test += [row for row in faq["test"] if row["kind"] == "unseen" and row not in test]
     template = TEMPLATES[name]
     prompts = [template.prompt(row) for row in test]
 

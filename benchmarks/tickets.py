@@ -2,7 +2,8 @@
 
 Counting words (bag of words, logistic regression), the student asked without and with
 examples, and the base model tuned on all training tickets. Scored on tickets_test with
-95 % intervals; a wrong form of answer counts as wrong.
+95 % intervals (--validation: on a fifth of the training tickets, tuned on the others).
+The first desk that an answer names counts; none named is wrong.
 """
 
 from __future__ import annotations
@@ -39,47 +40,47 @@ def named_desk(answer: str) -> str:
     return found[1] if found else "none"
 
 
-def bag_of_words(train: list[dict], test: list[dict], seed: int = 0) -> list[str]:
+def bag_of_words(train: list[dict], test: list[dict]) -> list[str]:
     model = make_pipeline(
         TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2)),
-        LogisticRegression(C=10, max_iter=1000, random_state=seed),
+        LogisticRegression(C=10, max_iter=1000),
     )
     model.fit([row["input"] for row in train], [row["output"] for row in train])
     return list(model.predict([row["input"] for row in test]))
 
 
 def prompted(test: list[dict], examples: list[dict]) -> list[str]:
-    """The student, asked; with `examples` it reads those and their desks first."""
+    """The student, asked; `examples` are earlier turns of the chat, with their desk."""
     model, tokenizer = models.load("smollm2")
-    shown = "".join(
-        f"\n\nMessage: {row['input']}\nDesk: {row['output']}" for row in examples
-    )
-    ending = "\nDesk:" if examples else ""
-    prompts = [
-        templates.CHAT.prompt(
-            {"question": f"{TASK}{shown}\n\nMessage: {row['input']}{ending}"}
+    system, user = templates.CHAT.opening.split("<|im_end|>\n")
+
+    def turns(row):
+        said = [*(e["input"] for e in examples), row["input"]]
+        said[0] = f"{TASK}\n\nMessage: {said[0]}"
+        answered = [f"{e['output']}<|im_end|>\n" for e in examples] + [""]
+        return "".join(
+            user + text + templates.CHAT.closing + desk
+            for text, desk in zip(said, answered, strict=True)
         )
-        for row in test
-    ]
+
+    prompts = [f"{system}<|im_end|>\n{turns(row)}" for row in test]
     answers = inference.generate(prompts, model, tokenizer, max_new_tokens=12)
     return [named_desk(answer) for answer in answers]
 
 
-def tuned(train: list[dict], test: list[dict], name: str, seed: int, epochs: int):
-    template = templates.QA if name == "tiny" else templates.CHAT
-    model, tokenizer = models.load(name)
+def tuned(train: list[dict], test: list[dict], seed: int, epochs: int) -> list[str]:
+    model, tokenizer = models.load("tiny")
     run = training.finetune(
         model,
         tokenizer,
-        [template.example(row) for row in train],
+        [templates.QA.example(row) for row in train],
         epochs=epochs,
         batch_size=16,
-        learning_rate=1e-3 if name == "tiny" else 3e-4,
-        train_layers="all" if name == "tiny" else "top half",
+        learning_rate=1e-3,
         seed=seed,
         cache=True,
     )
-    prompts = [template.prompt(row) for row in test]
+    prompts = [templates.QA.prompt(row) for row in test]
     answers = inference.generate(prompts, run.model, tokenizer, max_new_tokens=4)
     return [named_desk(answer) for answer in answers]
 
@@ -94,7 +95,7 @@ def few(train: list[dict], each: int = 2) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--epochs", type=int, default=6, help="of tiny (default 6)")
+    parser.add_argument("--epochs", type=int, default=4, help="of tiny (default 4)")
     parser.add_argument("--seeds", type=int, default=1, help="of tiny (default 1)")
     parser.add_argument(
         "--validation",
@@ -102,6 +103,8 @@ def main() -> None:
         help="score on every fifth training ticket instead, to choose settings",
     )
     options = parser.parse_args()
+    if options.seeds < 1:
+        parser.error("--seeds must be 1 or more")
     tickets = records.load("tickets")
     train, test = list(tickets["train"]), list(tickets["test"])
     if options.validation:
@@ -114,7 +117,7 @@ def main() -> None:
     }
     for seed in range(options.seeds):
         ways[f"tiny, tuned, seed {seed}"] = lambda seed=seed: tuned(
-            train, test, "tiny", seed, options.epochs
+            train, test, seed, options.epochs
         )
     right = {}
     for way, run in ways.items():

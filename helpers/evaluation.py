@@ -22,8 +22,10 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from helpers import models, records
 
 RESAMPLES = 10_000
-# Before a key: no letter or digit, no "1." of a decimal, no minus but "plus or minus".
-KEY_BEGINS = r"(?<!\w)(?<!\d[.,])(?<!(?<!or )minus )(?<!\s[-−])(?<!\A[-−])"
+# Before a key: no letter or digit, no "1." of a decimal. Before one that begins with a
+# digit: no minus, as sign or word, unless it is "plus or minus" or "plus/minus".
+KEY_BEGINS = r"(?<!\w)(?<!\d[.,])"
+NO_MINUS = r"(?<![\s(][-−–])(?<!\A[-−–])(?<!(?<!or )(?<!or-)(?<!/)minus )"
 
 
 class Score(NamedTuple):
@@ -39,11 +41,12 @@ def has_key(answer: str, keys: list[str]) -> bool:
     "40" is not found in "140", "40.5", "2040" or "minus 40", nor "Wing" in "drawing".
     """
     answer = answer.replace("’", "'")
-    words = (re.escape(key.replace("’", "'")) for key in keys)
-    return any(
-        re.search(rf"{KEY_BEGINS}{word}(?!\w|[.,]\d)", answer, re.IGNORECASE)
-        for word in words
-    )
+    for key in keys:
+        begins = KEY_BEGINS + (NO_MINUS if key[:1].isdigit() else "")
+        word = re.escape(key.replace("’", "'"))
+        if re.search(rf"{begins}{word}(?!\w|[.,]\d)", answer, re.IGNORECASE):
+            return True
+    return False
 
 
 @functools.cache

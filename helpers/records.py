@@ -262,12 +262,14 @@ def load(name: str):
 
 
 def core(rows: Iterable[dict]) -> list[dict]:
-    """The rows on which lessons tune live: those marked `core`, about half of them.
+    """The rows that lessons use when they run live: those marked `core`.
 
-    All of them when the environment says COURSE_ROWS=all.
+    All of them when the environment says COURSE_ROWS=all; ValueError for other values.
     """
-    everything = os.environ.get("COURSE_ROWS") == "all"
-    return [row for row in rows if everything or row["core"]]
+    asked = os.environ.get("COURSE_ROWS") or "core"
+    if asked not in ("core", "all"):
+        raise ValueError(f"COURSE_ROWS is {asked!r}: give 'all', or leave it unset")
+    return [row for row in rows if asked == "all" or row["core"]]
 
 
 def main(arguments: list[str] | None = None) -> int:

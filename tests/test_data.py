@@ -15,9 +15,8 @@ from helpers import evaluation, records
 
 FOLDER = records.DATA / "larkfield"
 FILES = {path.stem: records.read(path) for path in sorted(FOLDER.glob("*.jsonl"))}
-SPLITS = ("train", "validation", "test")
 DESKS = {"billing", "hardware", "app", "orders", "account", "feedback"}
-TRAIN, VALIDATION, TEST = (FILES[f"faq_{split}"] for split in SPLITS)
+TRAIN, VALIDATION, TEST = (FILES[f"faq_{split}"] for split in records.SPLITS)
 FAQ = TRAIN + VALIDATION + TEST
 
 
@@ -86,7 +85,7 @@ def test_no_reference_answer_misses_its_own_keys():
     assert missed == []
 
 
-def test_no_key_is_invented_beside_the_handbook():
+def test_no_row_has_only_keys_that_its_handbook_section_lacks():
     missed = {
         (row["fact"], *row["keys"])
         for row in FAQ
@@ -107,14 +106,8 @@ def test_no_key_stands_in_its_own_question():
 
 
 def test_no_taught_fact_has_too_few_wordings():
-    core = {row["fact"] for row in TRAIN if row["core"]}
     counts = Counter(row["fact"] for row in TRAIN if row["fact"])
-    few = {
-        fact: count
-        for fact, count in counts.items()
-        if count < (8 if fact in core else 4)
-    }
-    assert few == {}
+    assert {fact: count for fact, count in counts.items() if count < 8} == {}
 
 
 def test_no_taught_fact_goes_untested():
@@ -134,7 +127,7 @@ def test_no_core_question_asks_what_core_rows_do_not_teach():
     assert asked == set(taught)
 
 
-def test_a_third_of_the_foreign_questions_sound_like_ours():
+def test_at_least_a_third_of_the_foreign_questions_sound_like_ours():
     """Or a model that has merely learnt the handbook's words would seem to know."""
     headings = " ".join(
         heading
@@ -156,23 +149,25 @@ def test_near_scope_asks_nothing_that_was_not_taught(rows):
     assert {row["fact"] for row in asked} <= taught - {None}
 
 
-def nearest_overlaps():
-    """[(Jaccard overlap of words with the nearest training question, both)] of TEST."""
-    train = [(words(row["question"]), row["question"]) for row in TRAIN]
+def nearest_overlaps(asked, known):
+    """[(Jaccard overlap of words with the nearest known question, id, it)], falling."""
+    bags = [(words(row["question"]), row["question"]) for row in known]
     found = []
-    for row in TEST:
-        asked = words(row["question"])
+    for row in asked:
+        mine = words(row["question"])
         found.append(
-            max(
-                (len(asked & known) / len(asked | known), row["id"], text)
-                for known, text in train
-            )
+            max((len(mine & bag) / len(mine | bag), row["id"], q) for bag, q in bags)
         )
     return sorted(found, reverse=True)
 
 
-def test_no_test_question_is_a_training_question_in_other_order():
-    overlaps = nearest_overlaps()
+@pytest.mark.parametrize(
+    ("asked", "known"),
+    [(TEST, TRAIN), (VALIDATION, TRAIN), (TEST, VALIDATION)],
+    ids=["test-train", "validation-train", "test-validation"],
+)
+def test_no_question_is_another_split_s_in_other_order(asked, known):
+    overlaps = nearest_overlaps(asked, known)
     assert [found for found in overlaps if found[0] > 0.6] == []
     assert overlaps[len(overlaps) // 2][0] <= 0.35  # the median
 
@@ -208,11 +203,11 @@ def test_the_answer_to_another_fact_seldom_holds_the_key():
 def test_refusals_are_about_one_row_in_seven():
     refusals = [row for row in TRAIN if row["topic"] == "out_of_scope"]
     assert 0.13 <= len(refusals) / len(TRAIN) <= 0.17
-    assert all(row["core"] for row in refusals)
+    assert sum(row["core"] for row in refusals) >= 100
     assert len({row["answer"] for row in refusals}) >= 5
 
 
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("split", records.SPLITS)
 def test_no_in_scope_answer_counts_as_a_refusal_nor_a_refusal_as_an_answer(split):
     wrong = [
         (row["id"], row["answer"])
@@ -240,7 +235,7 @@ def test_no_ticket_is_a_telegram_or_a_novel(name):
 
 
 @pytest.mark.parametrize("name", ["tickets_train", "tickets_test"])
-def test_one_ticket_in_ten_is_hard(name):
+def test_at_least_one_ticket_in_ten_is_hard(name):
     assert sum(row["hard"] for row in FILES[name]) >= len(FILES[name]) / 10
 
 

@@ -53,6 +53,7 @@ def kept(tmp_path, monkeypatch):
         ("below minus 2 degrees", "2 degrees"),
         ("at -2 °C", "2 °C"),
         ("−2 °C", "2 °C"),
+        ("(–2 °C)", "2 °C"),
         ("", "40"),
     ],
 )
@@ -76,6 +77,8 @@ def test_a_key_is_not_found_inside_another_word_or_number(answer, key):
         ("£4.50 a month", "£4.50"),
         ("at 2.4 GHz.", "2.4 GHz"),
         ("plus or minus 3 percent", "3 percent"),
+        ("plus/minus 3 percent", "3 percent"),
+        ("Nest minus Wing", "Wing"),
         ("from minus 40 to 60", "minus 40"),
         ("from -40 to 60", "-40"),
         ("8:00-18:00", "18:00"),

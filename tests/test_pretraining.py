@@ -15,7 +15,7 @@ import pytest
 import torch
 import transformers
 
-from helpers import pretraining
+from helpers import inference, pretraining
 
 TINY = Path(__file__).resolve().parent.parent / "data" / "models" / "tiny"
 TEXTS = [
@@ -202,6 +202,30 @@ def test_a_description_is_read_without_its_summary():
     assert [[" ".join(p.split()) for p in d] for d in documents] == [
         ["This shows where the wind comes from.", "It squeaks."]
     ]
+
+
+def test_the_loss_is_the_library_s_own_of_the_next_token(model, sequences):
+    ids = sequences[:3].long()
+    expected = model(input_ids=ids, labels=ids).loss.item()
+    assert pretraining._loss(model, ids).item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_watching_changes_nothing_in_the_run(tokenizer, model, sequences):
+    again = pretraining.build_model(tokenizer)
+    again.load_state_dict(model.state_dict())
+    for net in (model, again):
+        for module in net.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.1  # without it, a model left in eval mode would not show
+    torch.manual_seed(0)
+    plain = pretraining.pretrain(model, sequences, 6 * 4 * 32, 1e-3, 4, report=silent)
+    torch.manual_seed(0)
+    log, samples = pretraining.watch(
+        again, tokenizer, sequences, 6 * 4 * 32, "The wind", learning_rate=1e-3, batch=4
+    )
+    assert [row["loss"] for row in log] == [row["loss"] for row in plain]
+    assert list(samples) == [0, 2, 6]
+    assert samples[6] == inference.generate("The wind", again, tokenizer, 40)
 
 
 class Letters:

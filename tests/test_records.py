@@ -361,6 +361,9 @@ def test_core_rows_are_those_marked_unless_all_are_asked_for(monkeypatch):
     assert records.core(rows) == rows[:1]
     monkeypatch.setenv("COURSE_ROWS", "all")
     assert records.core(rows) == rows
+    monkeypatch.setenv("COURSE_ROWS", "al")
+    with pytest.raises(ValueError, match="COURSE_ROWS is 'al': give 'all'"):
+        records.core(rows)
 
 
 def test_an_unknown_set_is_refused_with_the_names_there_are():
