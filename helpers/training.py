@@ -257,7 +257,9 @@ def _chosen_layers(model, train_layers: str):
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(wanted[name])
             parameter.grad = None
-        model.to(dtype).eval()
+            # not model.to: it would round the buffers, the rotary angles among them
+            parameter.data = parameter.data.to(dtype)
+        model.eval()
 
 
 def _choose_layers(model, train_layers: str) -> None:

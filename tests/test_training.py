@@ -15,6 +15,7 @@ import warnings
 
 import pytest
 import torch
+import transformers
 
 from helpers import inference, models, templates, training
 
@@ -171,6 +172,19 @@ def test_an_interrupted_run_does_not_leave_layers_frozen(small, tokenizer, monke
         training.finetune(model, tokenizer, EXAMPLES, train_layers="top 1", **QUICK)
     assert all(p.requires_grad for p in model.parameters())
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+
+
+def test_a_tuned_model_is_the_one_that_is_loaded_later(small, tokenizer, tmp_path):
+    """Its buffers too: rotary angles rounded to bfloat16 would change answers."""
+    small().to(torch.bfloat16).save_pretrained(tmp_path / "start")
+    load = transformers.AutoModelForCausalLM.from_pretrained
+    model = load(tmp_path / "start", dtype=torch.bfloat16)
+    run = training.finetune(
+        model, tokenizer, EXAMPLES, output=tmp_path / "tuned", **QUICK
+    )
+    again = load(run.folder, dtype=torch.bfloat16)
+    ids = torch.arange(40).view(1, -1) % model.config.vocab_size
+    assert torch.equal(run.model(input_ids=ids).logits, again(input_ids=ids).logits)
 
 
 def test_small_updates_are_not_rounded_away_in_bfloat16(small, tokenizer):
