@@ -372,15 +372,12 @@ def pretrain(
     checkpoint: Path | None = None,
     checkpoint_minutes: float = 3,
     report: Callable[[dict], None] = print_progress,
-    compiled: bool = False,
 ) -> list[dict]:
     """Trains `model` in place on next-token prediction; sequences: (n, length) of ids.
 
     tokens: how many to see, repeats included. batch: sequences per optimizer step.
     checkpoint: a file written every few minutes. Where it exists, training goes on
     from it, on the same curve: the order of the data hangs on the seed alone.
-    compiled: by torch.compile, which needs a C++ compiler, a minute to begin with, and
-    takes a fifth off each step.
     Returns, and gives to `report`, a row per step: step, tokens so far, loss (nats
     per token), learning_rate, seconds so far and what `print_progress` shows.
     Raises ValueError when the checkpoint belongs to a run with other settings.
@@ -411,7 +408,6 @@ def pretrain(
         optimizer.load_state_dict(state["optimizer"])
         log = state["log"]
         print(f"{checkpoint}: going on after step {len(log)}", flush=True)
-    loss_of = torch.compile(_loss) if compiled else _loss
     first, saved = len(log), time.monotonic()
     begin = saved - (log[-1]["seconds"] if log else 0)
     model.train()
@@ -423,7 +419,7 @@ def pretrain(
         rows = sequences[order[step * batch : (step + 1) * batch]]
         for ids in rows.split(MICRO_BATCH):
             with torch.autocast("cpu", torch.bfloat16, enabled=native_bfloat16()):
-                share = loss_of(model, ids.long()) * len(ids) / batch
+                share = _loss(model, ids.long()) * len(ids) / batch
             share.backward()
             loss += share.item()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
