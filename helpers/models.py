@@ -19,12 +19,14 @@ import tempfile
 from pathlib import Path
 
 import filelock
+import tokenizers
 import torch
 import transformers
-from huggingface_hub import constants
-from huggingface_hub.utils import get_session
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import cached_file
+
+from helpers import records
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "data" / "models" / "tiny"
@@ -93,13 +95,15 @@ def student() -> str:
     return name
 
 
-def load(name: str, dtype: torch.dtype | None = None):
+def load(name: str, dtype: torch.dtype | None = None, instead: str | None = None):
     """Load a model and its tokenizer.
 
     name: "tiny" (the course's base model), "smollm2" (SmolLM2-135M-Instruct), a folder
     that holds a model, or a hub id such as "EleutherAI/pythia-70m".
     dtype: of the weights; by default bfloat16 for models of more than 50 M parameters
     where the processor multiplies it natively, else float32.
+    instead: the model to load, with a printed line, where the hub does not answer and
+    the model was not downloaded earlier.
     Returns (model, tokenizer); the model is in evaluation mode, on `device()`.
     Raises OSError or ModuleNotFoundError that says what is missing and how to get it.
     """
@@ -121,7 +125,13 @@ def load(name: str, dtype: torch.dtype | None = None):
             f"{folder} holds no model (no config.json): give the folder that "
             "finetune or save_pretrained wrote"
         )
-    tokenizer, model = _from_pretrained(name, folder, dtype)
+    try:
+        tokenizer, model = _from_pretrained(name, folder, dtype)
+    except OSError:
+        if instead is None or Path(folder).is_dir() or records.hub_answers():
+            raise
+        print(f"The hub does not answer: {instead} stands in for {name}.")
+        return load(instead, dtype)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     # greedy: a model's own sampling settings would make runs differ; its own ends stay
@@ -151,9 +161,9 @@ def silent():
 
 @silent()
 def _from_pretrained(name, folder, dtype):
-    local = {"local_files_only": Path(folder).is_dir() or not _hub_answers()}
+    local = {"local_files_only": Path(folder).is_dir() or not records.hub_answers()}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **local)
+        tokenizer = _tokenizer(folder, local)
         if len(tokenizer) <= len(tokenizer.all_special_ids):
             raise OSError("no tokenizer in it: save the tokenizer there as well")
         if dtype is None:
@@ -175,13 +185,22 @@ def _from_pretrained(name, folder, dtype):
     return tokenizer, model
 
 
-def _hub_answers() -> bool:
-    """Asked once and briefly: without network the hub's client retries for 45 s."""
-    try:
-        get_session().head(constants.ENDPOINT, timeout=5)
-    except Exception:  # no route, no name, a broken proxy, offline mode: all mean no
-        return False
-    return True
+def _tokenizer(folder, local):
+    """The tokenizer as its tokenizer.json says, where there is one.
+
+    AutoTokenizer makes some classes (GPT2Tokenizer, Qwen2Tokenizer, GPTNeoXTokenizer)
+    anew from the vocabulary: a normaliser or a splitting of its own is lost in silence.
+    """
+    file = cached_file(
+        folder, "tokenizer.json", _raise_exceptions_for_missing_entries=False, **local
+    )
+    if file:
+        try:
+            tokenizer = tokenizers.Tokenizer.from_file(file)
+        except Exception as error:  # tokenizers has no narrower kind
+            raise OSError(f"tokenizer.json does not load: {error}") from error
+        local = local | {"tokenizer_object": tokenizer}
+    return AutoTokenizer.from_pretrained(folder, **local)
 
 
 def _parameters(config) -> int:

