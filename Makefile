@@ -18,7 +18,7 @@ AGAIN := mend that (README.md, Troubleshooting) and run the same command again
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help lab course test check outputs curve
+.PHONY: help lab course test check slides outputs curve
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -37,6 +37,9 @@ test: .venv/ready ## test the code and every notebook, with the network cut
 
 check: ## say what this computer lacks and how to mend it (10 seconds)
 	@if [ -x $(PY) ]; then $(PY) -m helpers.check; else python3 -m helpers.check; fi
+
+slides: .venv/ready ## every lesson as slides with speaker notes, in outputs/slides/
+	$(PY) -m helpers.slides
 
 outputs: .venv/ready ## run every lesson and store what it prints in the notebook
 	$(PY) -m helpers.course --in-place
