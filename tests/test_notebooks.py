@@ -120,3 +120,49 @@ def test_no_code_line_is_cut_off_on_a_projector(notebook):
     for cell in code_cells(notebook):
         for line in cell.source.splitlines():
             assert len(line) <= 88, line
+
+
+def anchors(path):
+    """The anchors of a Markdown file's headings, as GitHub and JupyterLab make them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.M)
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        for heading in headings
+    }
+
+
+def test_no_link_or_picture_leads_nowhere(notebook):
+    for cell in notebook.cells:
+        if cell.cell_type != "markdown":
+            continue
+        for target in re.findall(r"\]\(([^)\s]+)\)", cell.source):
+            if not target.startswith(("http:", "https:", "#")):
+                name, _, anchor = target.partition("#")
+                path = ROOT / "notebooks" / name
+                assert path.is_file(), target
+                assert not anchor or anchor in anchors(path), target
+
+
+def test_every_exercise_has_a_solution_that_is_folded_and_right(notebook):
+    open_ones, solved = [], []
+    for cell in code_cells(notebook):
+        calls = re.findall(r"^exercises\.(\w+)\(", cell.source, re.M)
+        printed = "".join(output.get("text", "") for output in cell.outputs)
+        if not calls:
+            continue
+        if cell.metadata.get("jupyter", {}).get("source_hidden"):
+            assert printed.strip() == "right", cell.source
+            solved += calls
+        else:
+            assert printed.strip() == "not done yet", cell.source
+            open_ones += calls
+    assert open_ones == solved
+    if "import exercises" in str(notebook) or open_ones:
+        assert len(open_ones) >= 3
+
+
+def test_every_cell_of_a_lesson_with_slides_has_its_place_in_them(notebook):
+    kinds = [c.metadata.get("slideshow", {}).get("slide_type") for c in notebook.cells]
+    if any(kinds):
+        assert all(kinds)
+        assert kinds.count("slide") >= 5 and kinds.count("notes") >= 3
