@@ -5,6 +5,7 @@ model card of data/models/tiny to the files beside it.
 """
 
 import csv
+import hashlib
 import json
 import math
 import re
@@ -15,7 +16,7 @@ import pytest
 import torch
 import transformers
 
-from helpers import inference, pretraining
+from helpers import evaluation, inference, models, pretraining, records, templates
 
 TINY = Path(__file__).resolve().parent.parent / "data" / "models" / "tiny"
 TEXTS = [
@@ -304,10 +305,19 @@ def test_a_machine_without_apt_get_is_told_so(monkeypatch, tmp_path):
         pretraining.fetch("dict-wn", "deb", tmp_path)
 
 
+def test_every_weight_has_one_optimizer_and_only_matrices_decay(model):
+    groups = [g for o in pretraining.build_optimizers(model) for g in o.param_groups]
+    found = [id(p) for group in groups for p in group["params"]]
+    assert sorted(found) == sorted(map(id, model.parameters()))
+    for group in groups:
+        assert {p.ndim > 1 for p in group["params"]} == {group["weight_decay"] > 0}
+
+
 def card_figure(label):
     """The number in the row `| label | number ... |` of the model card."""
     card = (TINY / "README.md").read_text(encoding="utf-8")
-    return int(re.search(rf"^\| {label} \| ([\d,]+)", card, re.M)[1].replace(",", ""))
+    number = re.search(rf"^\| {label} \| ([\d,.]+)", card, re.M)[1].replace(",", "")
+    return float(number) if "." in number else int(number)
 
 
 def test_the_card_states_the_size_and_parameters_of_the_files():
@@ -317,12 +327,31 @@ def test_the_card_states_the_size_and_parameters_of_the_files():
     model = transformers.AutoModelForCausalLM.from_pretrained(TINY)
     assert model.dtype == torch.bfloat16
     assert card_figure("parameters") == model.num_parameters()
+    digest = hashlib.sha256((TINY / "model.safetensors").read_bytes()).hexdigest()
+    assert digest in (TINY / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_card_states_the_tokens_and_steps_of_the_log():
     rows = list(csv.DictReader((TINY / "training_log.csv").open()))
     assert card_figure("tokens") == int(rows[-1]["tokens"])
     assert card_figure("optimizer steps") == int(rows[-1]["step"]) == len(rows)
+    losses = [float(row["loss"]) for row in rows]
+    assert losses[0] > 8 and sum(losses[-50:]) / 50 < 5  # log 8,192 is 9.0
+
+
+def test_the_card_states_the_bits_per_byte_that_the_weights_give():
+    model, tokenizer = models.load("tiny")
+    rows = records.read(records.DATA / "heldout_sample.jsonl")
+    found = pretraining.bits_per_byte(model, tokenizer, [row["text"] for row in rows])
+    assert found == pytest.approx(card_figure("bits per byte of the sample"), abs=2e-3)
+
+
+def test_the_base_model_knows_nothing_of_the_company():
+    model, tokenizer = models.load("tiny")
+    test = [row for row in records.core(records.load("faq")["test"]) if row["keys"]]
+    prompts = [templates.QA.prompt(row) for row in test]
+    answers = inference.generate(prompts, model, tokenizer, max_new_tokens=24)
+    assert evaluation.score(answers, test).rows["key_fact"].mean() <= 0.03
 
 
 def test_the_shipped_model_knows_more_english_than_chance_in_float32():
