@@ -12,11 +12,15 @@ import argparse
 import hashlib
 import json
 import random
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import peft
+import tickets
 import torch
-from student import NEW, SETTINGS
+from student import NEW, SETTINGS, tune
 
 from helpers import (
     evaluation,
@@ -25,6 +29,7 @@ from helpers import (
     pretraining,
     records,
     templates,
+    tokens,
     training,
 )
 
@@ -197,10 +202,212 @@ def handbook_first() -> None:
     )
 
 
+def routing() -> None:
+    """Tickets to desks: by counting words, by asking the student, by tuning."""
+    train, test = (list(records.load("tickets")[split]) for split in ("train", "test"))
+    hard = [row["hard"] for row in test]
+    scores, right = [], {}
+
+    def add(way: str, sort, seconds: float = 0.0) -> None:
+        """sort() -> a desk per test ticket; seconds: of tuning before it."""
+        started = time.perf_counter()
+        desks = sort()
+        took = time.perf_counter() - started
+        pairs = zip(desks, test, strict=True)
+        right[way] = pd.Series([float(d == row["output"]) for d, row in pairs])
+        value, low, high = evaluation.interval(right[way])
+        line = {"value": value, "n": len(test), "low": low, "high": high}
+        line |= {"hard": right[way][hard].mean(), "seconds": seconds}
+        line |= {"milliseconds": 1000 * took / len(test)}
+        scores.append({"way": way, **{k: round(v, 4) for k, v in line.items()}})
+        print(f"{way:<22}{value:6.1%}  {seconds:.0f} s", flush=True)
+
+    def tune(name: str, way: str, seed: int) -> dict:
+        template = templates.CHAT if name == "smollm2" else templates.QA
+        settings = {"epochs": 4, "batch_size": 16, "learning_rate": 1e-3}
+        settings = SETTINGS[name] if name == "smollm2" else settings
+        model, tokenizer = models.load(name)
+        examples = [template.example(row) for row in train]
+        run = training.finetune(
+            model, tokenizer, examples, seed=seed, cache=True, **settings
+        )
+        prompts = [template.prompt(row) for row in test]
+
+        def sort():
+            answers = inference.generate(
+                prompts, run.model, tokenizer, max_new_tokens=12
+            )
+            return [tickets.named_desk(answer) for answer in answers]
+
+        add(way, sort, run.seconds)
+        return settings
+
+    add("bag of words", lambda: tickets.bag_of_words(train, test))
+    add("smollm2, asked", lambda: tickets.prompted(test, []))
+    add("smollm2, 12 examples", lambda: tickets.prompted(test, tickets.few(train)))
+    for seed in range(3):
+        small = tune("tiny", f"tiny, tuned, seed {seed}", seed)
+    large = tune("smollm2", "smollm2, tuned", 0)
+    result = compare(
+        "The student tuned on 1,000 tickets sorts better than a bag of words",
+        {way: right[way] for way in ("smollm2, tuned", "bag of words")},
+    )
+    keep(
+        "routing",
+        f"{len(test)} test tickets, sorted to six desks; tuned on {len(train)}",
+        [
+            "larkfield/tickets_train.jsonl",
+            "larkfield/tickets_test.jsonl",
+            "models/tiny/model.safetensors",
+        ],
+        {"settings": {"tiny": small, "smollm2": large}, "scores": scores} | result,
+    )
+
+
+TICKET_FILES = [f"larkfield/tickets_{split}.jsonl" for split in ("train", "test")]
+TICKET_FILES += ["models/tiny/model.safetensors"]
+# settings but for the epochs; then the fewest epochs, and the fewest rows read in all
+CURVE = {
+    "tiny": ({"batch_size": 16, "learning_rate": 1e-3}, 4, 400),
+    "smollm2": ({"train_layers": "top half", "learning_rate": 3e-4}, 3, 300),
+}
+
+
+def points(name: str, files: list[str], settings: dict) -> tuple[dict, Callable]:
+    """The points that an interrupted measurement has, and add(point, value).
+
+    Kept in outputs/curve/NAME.json; of other data, settings or code they are dropped.
+    """
+    code = [Path(module.__file__) for module in (tokens, training, inference)]
+    key = [sha256(path) for path in [*(records.DATA / f for f in files), *code]]
+    key.append(json.loads(json.dumps(settings)))
+    path = models.CACHE.parent / "curve" / f"{name}.json"
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if found.get("key") != key:
+        found = {"key": key, "points": {}}
+
+    def add(point: str, value) -> None:
+        found["points"][point] = value
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(found), encoding="utf-8")
+        partial.replace(path)
+
+    return found["points"], add
+
+
+def marks(right: list[bool]) -> str:
+    """One character for each row: 1 for a right answer, 0 for another."""
+    return "".join("01"[bool(hit)] for hit in right)
+
+
+def sorted_by(who: str, rows: list[dict], test: list[dict], epochs: int, seed: int):
+    """The desks that a model tuned on rows, or the bag of words, gives to test."""
+    if who == "bag of words":
+        return tickets.bag_of_words(rows, test)
+    template = templates.CHAT if who == "smollm2" else templates.QA
+    model, tokenizer = models.load(who)
+    examples = [template.example(row) for row in rows]
+    training.finetune(
+        model, tokenizer, examples, epochs=epochs, seed=seed, **CURVE[who][0]
+    )
+    prompts = [template.prompt(row) for row in test]
+    return inference.generate(prompts, model, tokenizer, max_new_tokens=6)
+
+
+def tickets_curve() -> None:
+    """Tickets sorted rightly after learning from 25 of them up to all, three seeds.
+
+    The seed chooses which tickets are learnt from, and their order.
+    """
+    train, test = (list(records.load("tickets")[split]) for split in ("train", "test"))
+    sizes = [25, 50, 100, 200, 400, 800, len(train)]
+    settings = {
+        "sizes": sizes,
+        "settings": {who: given for who, (given, _, _) in CURVE.items()},
+        "epochs": {
+            who: {size: max(fewest, -(-rows // size)) for size in sizes}
+            for who, (_, fewest, rows) in CURVE.items()
+        },
+    }
+    done, add = points("tickets_curve", TICKET_FILES, settings)
+    right = {}
+    for who in ("smollm2", "tiny", "bag of words"):
+        for size in sizes:
+            for seed in range(3):
+                point = f"{who}, {size} tickets, seed {seed}"
+                if point not in done:
+                    chosen = train.copy()
+                    random.Random(seed).shuffle(chosen)
+                    epochs = settings["epochs"].get(who, {}).get(size, 1)
+                    desks = sorted_by(who, chosen[:size], test, epochs, seed)
+                    pairs = zip(desks, test, strict=True)
+                    add(point, marks([desk == row["output"] for desk, row in pairs]))
+                    share = done[point].count("1") / len(test)
+                    print(f"{point:<36}{share:.3f}", flush=True)
+                right.setdefault(who, {}).setdefault(size, []).append(done[point])
+    keep(
+        "tickets_curve",
+        "share of test tickets sorted rightly over tickets learnt from; right: for "
+        "each size one string for each seed, a 1 or 0 for each row of tickets_test",
+        TICKET_FILES,
+        settings | {"right": right},
+    )
+
+
+def cheaper_tuning() -> None:
+    """The student tuned in all layers, in the top half, by LoRA, on the core rows."""
+    ways = {
+        "all layers": {"learning_rate": 3e-4},
+        "top half": SETTINGS["smollm2"],
+        "LoRA": {"learning_rate": 1e-3, "r": 16, "lora_alpha": 32},
+    }
+    faq = records.load("faq")
+    train, test = records.core(faq["train"]), records.core(faq["test"])
+    test = [row for row in test if row["kind"] == "paraphrase"]
+    prompts = [templates.CHAT.prompt(row) for row in test]
+    examples = [templates.CHAT.example(row) for row in train]
+    done, add = points("cheaper_tuning", FAQ_FILES[:3], ways)
+    for way, given in ways.items():
+        if way in done:
+            continue
+        if way == "top half":
+            run, tokenizer = tune("smollm2", 0)
+        else:
+            model, tokenizer = models.load("smollm2")
+            rate, shape = given["learning_rate"], dict(given)
+            shape.pop("learning_rate")
+            if shape:  # puts the adapter into the model itself
+                config = peft.LoraConfig(target_modules="all-linear", **shape)
+                peft.get_peft_model(model, config)
+            run = training.finetune(
+                model, tokenizer, examples, epochs=3, learning_rate=rate
+            )
+        answers = inference.generate(prompts, run.model, tokenizer, NEW)
+        hits = evaluation.score(answers, test).rows["key_fact"]
+        add(way, {"right": marks(hits), "minutes": round(run.seconds / 60, 1)})
+        print(f"{way:<12}{hits.mean():.3f}  {run.seconds / 60:.1f} min", flush=True)
+    keep(
+        "cheaper_tuning",
+        "the student tuned on the core rows three ways, one seed, 3 epochs; right: a 1 "
+        "or 0 for each core test question on a taught fact",
+        FAQ_FILES[:3],
+        {
+            "settings": ways,
+            "ids": [row["id"] for row in test],
+            "minutes": {way: done[way]["minutes"] for way in ways},
+            "right": {way: done[way]["right"] for way in ways},
+        },
+    )
+
+
 MEASUREMENTS = {
     "full_faq": full_faq,
+    "routing": routing,
     "worth_of_pretraining": worth_of_pretraining,
     "handbook_first": handbook_first,
+    "tickets_curve": tickets_curve,
+    "cheaper_tuning": cheaper_tuning,
 }
 
 

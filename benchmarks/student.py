@@ -104,8 +104,8 @@ def main() -> None:
         paraphrases = score.rows["kind"] == "paraphrase"
         facts[seed] = score.rows.loc[paraphrases, "key_fact"].astype(float)
         lengths = [len(tokenizer(answer).input_ids) for answer in answers]
-        ended = sum(length < NEW for length in lengths) / len(lengths)
-        print(f"  {tuned.seconds:.0f} s of training, ended by themselves {ended:.3f}")
+        shorter = sum(length < NEW for length in lengths) / len(lengths)
+        print(f"  {tuned.seconds:.0f} s of training, {shorter:.3f} under {NEW} tokens")
         if name == "tiny":
             taught = [row for row in train if row["keys"]]
             asked = [template.prompt(row) for row in taught]

@@ -497,10 +497,12 @@ def bits_per_byte(model, tokenizer, text: str | list[str], length: int = 512) ->
     better. text: a document or a list of them, each read after an end-of-text in
     windows of at most `length` tokens that know nothing of the window before."""
     texts = [text] if isinstance(text, str) else text
+    # chat tokenizers end a turn with another token than pretraining ended a text with
+    begin = tokenizer.get_vocab().get("<|endoftext|>", tokenizer.eos_token_id)
     nats = 0.0
     for document in texts:
         ids = tokenizer(document, add_special_tokens=False, verbose=False)["input_ids"]
-        ids = torch.tensor([[tokenizer.eos_token_id, *ids]], device=model.device)
+        ids = torch.tensor([[begin, *ids]], device=model.device)
         for start in range(0, ids.shape[1] - 1, length - 1):
             window = ids[:, start : start + length]
             loss = model(input_ids=window, labels=window).loss  # mean over predictions
