@@ -1,12 +1,17 @@
 """Inference: prompts in, answers out, in the same order.
 
 In: prompts as text, made by a template.  Out: what the model wrote after each, as text.
-Knows nothing of records or right answers. Decoding is greedy: the same prompts give the
-same answers. `generate` asks a model in memory, `Endpoint` one on a chat server.
+Knows nothing of right answers. Decoding is greedy: the same prompts give the same
+answers. `generate` asks a model in memory, `Endpoint` one on a chat server.
+
+    python -m helpers.inference --model FOLDER --data FILE --output ANSWERS
+
+answers every row of a JSONL file with a tuned model, in the template it was tuned with.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import sys
@@ -19,7 +24,7 @@ from huggingface_hub import InferenceClient
 from tqdm import tqdm
 from transformers import DynamicCache
 
-from helpers import models, templates
+from helpers import models, records, templates
 
 BATCH_TOKENS = 8192  # of prompts and answers in one batch: bounds the memory
 SHARED_PREFIX = 128  # tokens that all prompts begin with, from which a cache pays
@@ -334,3 +339,73 @@ def _explain(error: httpx2.HTTPError, timeout: float) -> tuple[str, str]:
         remedy = "Check that url and model are a chat's, or raise max_new_tokens"
         return str(error), remedy
     return f"the connection broke: {error}", f"See why the server stopped, {left}"
+
+
+def answer_file(
+    model_name: str, data: str, output: str, max_new_tokens: int = 64
+) -> int:
+    """Write the rows of a JSONL file, each with its answer under `generated`.
+
+    The prompts are made by the template that `finetune` noted in the model's config.
+    Returns the number of answers. Raises ValueError when the model names no template or
+    rows cannot be asked (each named as `file: row N`), else what records.read,
+    models.load and generate raise; output is written only when all is answered.
+    """
+    rows = records.read(data)
+    model, tokenizer = models.load(model_name)
+    name = getattr(model.config, "prompt_template", None)
+    if name not in templates.ALL:
+        raise ValueError(
+            f"{model_name}: its config.json names no prompt_template of "
+            f"{', '.join(templates.ALL)} (it says {name!r}): give a folder that "
+            "finetune wrote, tuned on rows with a question or an input"
+        )
+    prompts, faults = [], []
+    for number, record in enumerate(rows, 1):
+        try:
+            prompt = templates.ALL[name].prompt(record)
+            if not prompt:
+                raise ValueError("only text, which asks nothing")
+            prompts.append(prompt)
+        except ValueError as error:
+            faults.append(f"{data}: row {number}: {error}")
+    if faults:
+        raise ValueError("\n".join(faults))
+    answers = generate(prompts, model, tokenizer, max_new_tokens)
+    pairs = zip(rows, answers, strict=True)
+    records.write(output, [{**row, "generated": answer} for row, answer in pairs])
+    return len(answers)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line: 0 when every row was answered."""
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers.inference",
+        description="Answer every row of a JSONL file with a tuned model.",
+        epilog="example: python -m helpers.inference --model outputs/mine "
+        "--data questions.jsonl --output answers.jsonl",
+    )
+    add = parser.add_argument
+    add("--model", required=True, help="a folder that finetune wrote")
+    add("--data", required=True, help="JSONL with a question or an input in each row")
+    add("--output", required=True, help="JSONL: the same rows with `generated` added")
+    add(
+        "--max-new-tokens",
+        type=int,
+        default=64,
+        help="length limit of each answer, in tokens (default 64)",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        count = answer_file(
+            options.model, options.data, options.output, options.max_new_tokens
+        )
+    except (OSError, ValueError, ModuleNotFoundError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{count} answers in {options.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

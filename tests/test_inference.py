@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 
-from helpers import inference, models, templates
+from helpers import inference, models, records, templates
 
 TEXT = (
     "The station stands in the garden and sends a reading every minute. "
@@ -225,3 +225,106 @@ def test_a_bar_is_shown_only_where_waiting_needs_one(
     out, err = capfd.readouterr()
     assert (f"/{count}" in out) == shown
     assert err == ""  # notebooks show stderr as an error
+
+
+# The command line
+
+
+@pytest.fixture
+def folder(small, tokenizer, tmp_path):
+    """A model's folder as finetune leaves it: the template is noted in its config."""
+    model = small()
+    model.config.prompt_template = "QA"
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def command(folder, data, output, *more):
+    return inference.main(
+        ["--model", str(folder), "--data", str(data), "--output", str(output), *more]
+    )
+
+
+@pytest.fixture
+def echo(monkeypatch):
+    """generate answers "to PROMPT" here; the calls that it got."""
+    calls = []
+
+    def answer(prompts, model, tokenizer, max_new_tokens):
+        calls.append((prompts, max_new_tokens))
+        return [f"to {prompt}" for prompt in prompts]
+
+    monkeypatch.setattr(inference, "generate", answer)
+    return calls
+
+
+def test_a_file_is_answered_row_by_row_in_order_and_keeps_its_fields(
+    folder, echo, tmp_path, capsys
+):
+    """Answers that changed places would be sent to the wrong customers."""
+    rows = [{"id": str(n), "input": f"message {n}"} for n in range(30)]
+    rows[7]["output"] = "a reference answer, which must not be lost"
+    records.write(tmp_path / "in.jsonl", rows)
+    more = ("--max-new-tokens", "5")
+    assert command(folder, tmp_path / "in.jsonl", tmp_path / "out.jsonl", *more) == 0
+    written = records.read(tmp_path / "out.jsonl")
+    said = [row.pop("generated") for row in written]
+    assert said == [f"to {templates.QA.prompt(row)}" for row in rows]
+    assert written == rows
+    assert [limit for _, limit in echo] == [5]
+    assert capsys.readouterr().out == f"30 answers in {tmp_path / 'out.jsonl'}\n"
+
+
+def test_a_tuned_folder_answers_a_file_from_end_to_end(folder, tmp_path):
+    records.write(tmp_path / "in.jsonl", [{"question": "Why?"}])
+    assert command(folder, tmp_path / "in.jsonl", tmp_path / "out.jsonl") == 0
+    (row,) = records.read(tmp_path / "out.jsonl")
+    assert row["question"] == "Why?" and isinstance(row["generated"], str)
+
+
+def test_the_template_is_the_one_the_model_was_tuned_with(
+    folder, echo, small, tmp_path
+):
+    """A prompt in another template gives worse answers, and no error."""
+    model = small()
+    model.config.prompt_template = "ALPACA"
+    model.save_pretrained(folder)
+    records.write(tmp_path / "in.jsonl", [{"question": "Why?"}])
+    assert command(folder, tmp_path / "in.jsonl", tmp_path / "out.jsonl") == 0
+    assert echo == [([templates.ALPACA.prompt({"question": "Why?"})], 64)]
+
+
+def test_a_model_without_template_is_refused_and_the_remedy_named(
+    small, tokenizer, tmp_path, capsys
+):
+    small().save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    records.write(tmp_path / "in.jsonl", [{"question": "Why?"}])
+    assert command(tmp_path / "model", tmp_path / "in.jsonl", tmp_path / "out") == 1
+    error = capsys.readouterr().err
+    assert "prompt_template" in error and "finetune" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_rows_that_cannot_be_asked_are_all_named_and_nothing_is_overwritten(
+    folder, tmp_path, capsys
+):
+    output = tmp_path / "out.jsonl"
+    output.write_text("kept\n")
+    bad = [{"question": "Why?"}, {"anwser": "no"}, {"text": "only text"}]
+    records.write(tmp_path / "in.jsonl", bad)
+    assert command(folder, tmp_path / "in.jsonl", output) == 1
+    error = capsys.readouterr().err
+    assert "row 2" in error and "row 3" in error and "row 1" not in error
+    assert output.read_text() == "kept\n"
+
+
+def test_a_missing_file_or_folder_ends_the_command_without_a_trace(
+    folder, tmp_path, capsys
+):
+    assert command(folder, tmp_path / "no.jsonl", tmp_path / "out") == 1
+    assert "no.jsonl" in capsys.readouterr().err
+    records.write(tmp_path / "in.jsonl", [{"question": "Why?"}])
+    assert command(tmp_path / "nowhere", tmp_path / "in.jsonl", tmp_path / "out") == 1
+    assert "Traceback" not in capsys.readouterr().err
