@@ -212,21 +212,25 @@ def test_the_loss_is_the_library_s_own_of_the_next_token(model, sequences):
 
 
 def test_watching_changes_nothing_in_the_run(tokenizer, model, sequences):
-    again = pretraining.build_model(tokenizer)
-    again.load_state_dict(model.state_dict())
-    for net in (model, again):
+    again, third = (pretraining.build_model(tokenizer) for _ in range(2))
+    for net in (model, again, third):
+        net.load_state_dict(model.state_dict())
         for module in net.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.1  # without it, a model left in eval mode would not show
     torch.manual_seed(0)
     plain = pretraining.pretrain(model, sequences, 6 * 4 * 32, 1e-3, 4, report=silent)
-    torch.manual_seed(0)
-    log, samples = pretraining.watch(
-        again, tokenizer, sequences, 6 * 4 * 32, "The wind", learning_rate=1e-3, batch=4
-    )
-    assert [row["loss"] for row in log] == [row["loss"] for row in plain]
-    assert list(samples) == [0, 2, 6]
-    assert samples[6] == inference.generate("The wind", again, tokenizer, 40)
+    settings = {"learning_rate": 1e-3, "batch": 4}
+    written = []
+    for net in (again, third):
+        torch.manual_seed(0)
+        log, samples = pretraining.watch(
+            net, tokenizer, sequences, 6 * 4 * 32, "The wind", **settings
+        )
+        assert [row["loss"] for row in log] == [row["loss"] for row in plain]
+        assert list(samples) == [0, 2, 6] and samples[0]
+        written.append(samples)
+    assert written[0] == written[1]  # drawn by the same lots
 
 
 class Letters:
