@@ -367,15 +367,21 @@ def build_optimizers(model) -> list[torch.optim.Optimizer]:
     """Muon (Jordan 2024) for the matrices of the layers, AdamW for all the rest.
 
     Muon's updates are scaled to the size of AdamW's, so one learning rate does for
-    both. Embeddings, biases and layer norms are not matrices that multiply.
+    both. Embeddings, biases and layer norms are not matrices that multiply. AdamW alone
+    where the processor does not multiply bfloat16 natively.
     """
     layers = [p for p in model.base_model.layers.parameters() if p.ndim > 1]
     inside = {id(p) for p in layers}
     rest = [p for p in model.parameters() if id(p) not in inside]
     vectors = {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0}
     tables = {"params": [p for p in rest if p.ndim > 1]}
-    muon = torch.optim.Muon(layers, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    with_muon = native_bfloat16()  # it multiplies in that: seconds a step if emulated
+    if not with_muon:
+        tables["params"] += layers
     adamw = torch.optim.AdamW([tables, vectors], betas=(0.9, 0.95), weight_decay=0.1)
+    if not with_muon:
+        return [adamw]
+    muon = torch.optim.Muon(layers, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     return [muon, adamw]
 
 

@@ -211,6 +211,17 @@ def test_the_loss_is_the_library_s_own_of_the_next_token(model, sequences):
     assert pretraining._loss(model, ids).item() == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_each_weight_has_one_optimizer_and_muon_only_where_it_is_quick(
+    model, native, monkeypatch
+):
+    monkeypatch.setattr(pretraining, "native_bfloat16", lambda: native)
+    optimizers = pretraining.build_optimizers(model)
+    moved = [id(p) for o in optimizers for g in o.param_groups for p in g["params"]]
+    assert sorted(moved) == sorted(id(p) for p in model.parameters())
+    assert any(isinstance(o, torch.optim.Muon) for o in optimizers) == native
+
+
 def test_watching_changes_nothing_in_the_run(tokenizer, model, sequences):
     again, third = (pretraining.build_model(tokenizer) for _ in range(2))
     for net in (model, again, third):
