@@ -44,7 +44,7 @@ slides: .venv/ready ## every lesson as slides with speaker notes, in outputs/sli
 outputs: .venv/ready ## run every lesson and store what it prints in the notebook
 	$(PY) -m helpers.course --in-place
 
-curve: .venv/ready ## measure anew what is recorded in data/recorded/ (an hour)
+curve: .venv/ready ## measure anew what is recorded in data/recorded/ (four hours)
 	$(PY) benchmarks/curve.py
 
 # Set-up. .venv/unfinished marks a set-up under way: one that was interrupted is begun

@@ -40,13 +40,16 @@ def named_desk(answer: str) -> str:
     return found[1] if found else "none"
 
 
-def bag_of_words(train: list[dict], test: list[dict]) -> list[str]:
+def counting(train: list[dict]):
     model = make_pipeline(
         TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2)),
         LogisticRegression(C=10, max_iter=1000),
     )
-    model.fit([row["input"] for row in train], [row["output"] for row in train])
-    return list(model.predict([row["input"] for row in test]))
+    return model.fit([row["input"] for row in train], [row["output"] for row in train])
+
+
+def bag_of_words(train: list[dict], test: list[dict]) -> list[str]:
+    return list(counting(train).predict([row["input"] for row in test]))
 
 
 def prompted(test: list[dict], examples: list[dict]) -> list[str]:

@@ -6,6 +6,7 @@ In: a matplotlib figure and a sentence.  Out: a PNG with that sentence as its al
 from __future__ import annotations
 
 import io
+import math
 
 import matplotlib.pyplot as plt
 from IPython.display import Image, display
@@ -35,19 +36,18 @@ def curves(lines: dict, title: str, alt: str, xlabel: str = "step") -> None:
     """
     figure, axes = plt.subplots(figsize=(7, 3))
     looks = zip((BLUE, ORANGE, GREEN, GREY), ("-", "--", ":", "-."), strict=True)
-    for place, ((name, line), (colour, dash)) in enumerate(
-        zip(lines.items(), looks, strict=False)
-    ):
+    ends = []
+    for (name, line), (colour, dash) in zip(lines.items(), looks, strict=False):
         line = line.dropna()
         marker = "o" if len(line) < 20 else ""
         axes.plot(line.index, line, color=colour, ls=dash, marker=marker, lw=2)
-        axes.annotate(
-            name,
-            (line.index[-1], line.iloc[-1]),
-            (8, 6 - 12 * (place % 2)),  # so that names of lines that meet stay apart
-            textcoords="offset points",
-            color=colour,
-        )
+        ends.append((line.iloc[-1], line.index[-1], name, colour))
     axes.set(xlabel=xlabel, ylabel="loss", title=title, ylim=0)
     axes.spines[["top", "right"]].set_visible(False)
+    taken = -math.inf  # in points: names of lines that meet stay apart
+    for y, x, name, colour in sorted(ends):
+        height = axes.transData.transform((x, y))[1] * 72 / figure.dpi
+        taken = max(height - 4, taken + 12)
+        offset = (8, taken - height)
+        axes.annotate(name, (x, y), offset, textcoords="offset points", color=colour)
     show(figure, alt)

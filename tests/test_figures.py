@@ -11,6 +11,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
 import pytest
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
@@ -249,3 +250,19 @@ def test_the_tokens_drawn_are_those_of_tiny(tokenizer):
     shown = [w for w in words("token_label_strip", "mid") if w in ("-100", "same id")]
     padding = words("token_label_strip", "mid").count(tokenizer.pad_token)
     assert padding and shown == labels + ["-100"] * padding
+
+
+def test_names_of_curves_that_meet_do_not_cover_each_other(monkeypatch):
+    boxes = []
+
+    def look(figure, alt):
+        figure.canvas.draw()
+        texts = figure.axes[0].texts
+        boxes.extend((text.get_text(), text.get_window_extent()) for text in texts)
+
+    monkeypatch.setattr(figures, "show", look)
+    ends = {"one": 0.05, "two": 0.06, "three": 0.05, "four": 0.9}
+    figures.curves({who: pd.Series([5, end]) for who, end in ends.items()}, "t", "alt")
+    assert {name for name, _ in boxes} == set(ends)
+    for (_, one), (_, two) in combinations(boxes, 2):
+        assert not one.overlaps(two)

@@ -10,6 +10,7 @@ import pytest
 
 from helpers import records
 
+ROOT = records.DATA.parent
 RECORDED = sorted((records.DATA / "recorded").glob("*.json"))
 
 
@@ -27,3 +28,15 @@ def test_nothing_recorded_is_older_than_its_data(path):
         if hashlib.sha256((records.DATA / name).read_bytes()).hexdigest() != digest
     ]
     assert stale == [], "measure anew: make curve"
+
+
+def test_the_table_of_the_readme_is_the_recorded_one(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import curve
+
+    path = records.DATA / "recorded" / "results.json"
+    table = curve.results_table(json.loads(path.read_text(encoding="utf-8")))
+    assert table.count("|\n") >= 7
+    begin, end = map(curve.MARK.format, curve.ENDS)
+    _, _, rest = (ROOT / "README.md").read_text(encoding="utf-8").partition(begin)
+    assert rest.partition(end)[0].strip() == table.strip()

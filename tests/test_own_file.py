@@ -1,0 +1,163 @@
+"""Run with `python -m pytest tests/test_own_file.py`: forty seconds, no network.
+
+The cells of lesson 06 that take the learner's own file, run on the files of others with
+an untrained net. Whether a net learns anything is for the lesson to show.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from helpers import records
+
+LESSON = records.DATA.parent / "notebooks" / "06_your_first_finetune.ipynb"
+BEGIN, END = "\n## Your own file", "\n### Exercise: customers on one side"
+N = 200
+PARTS = ["The base", "My screen", "An alert", "The vane", "A parcel", "Your bill"]
+ENDS = ["is late", "went dark", "beeps at night", "shows a blank", "came twice"]
+PLACES = ["in the shed", "on the roof", "by the pond", "at my aunt's", "in Leeds"]
+SAID = [
+    f"{part} {end} {place}, day {day}"
+    for day in (1, 2)
+    for part in PARTS
+    for end in ENDS
+    for place in PLACES
+][:N]
+
+
+def form(name):
+    """200 rows in one of the five forms."""
+    said = enumerate(SAID)
+    if name == "question":
+        return [
+            {"question": f"{text}?", "answer": f"Note {i}."} for i, text in said
+        ]  # no label comes twice
+    if name == "instruction":
+        return [
+            {"instruction": text, "response": f"{text}, noted."} for _, text in said
+        ]
+    if name == "instruction and input":
+        desks = ("Orders", "Repairs")
+        return [
+            {"instruction": "Name the desk.", "input": text, "output": desks[i % 2]}
+            for i, text in said
+        ]
+    if name == "input":
+        return [{"input": text, "output": text.split()[1]} for _, text in said]
+    return [{"text": f"{text}. We wrote it down and went home."} for _, text in said]
+
+
+def cells():
+    """The code cells of the section, and those before that only define or import."""
+    parts = nbformat.read(LESSON, as_version=4).cells
+    heads = "\n" + "\n".join(f"{c.cell_type}: {c.source}" for c in parts)
+    assert BEGIN.strip() in heads and END.strip() in heads
+    inside, before = [], []
+    section = False
+    for cell in parts:
+        text = "\n" + cell.source
+        if cell.cell_type == "markdown":
+            section = (section or BEGIN in text) and END not in text
+        elif section:
+            inside.append(cell.source)
+        elif not inside and cell.source.startswith(("import", "from", "def bag")):
+            before.append(cell.source.partition("\n\n\nstarted")[0])
+    return before, inside
+
+
+@pytest.fixture
+def lesson(monkeypatch, tmp_path, small, tokenizer):
+    """lesson(file) -> the names that the section's cells leave, run with that file."""
+    monkeypatch.setattr("helpers.models.CACHE", tmp_path / "outputs" / "models")
+    monkeypatch.setattr("helpers.figures.show", lambda *_: None)
+    monkeypatch.setenv("COURSE_QUIET", "1")
+    net = tmp_path / "net"
+    small().save_pretrained(net)
+    tokenizer.save_pretrained(net)
+
+    def run(file):
+        before, inside = cells()
+        names = {}
+        for source in before:
+            exec(source, names)
+        names["train"] = [{"input": "I paid.", "output": "billing"}] * 300
+        for source in inside:
+            if "chapters = " in source:  # the handbook as raw text is the lesson's own
+                continue
+            exec(source, names)
+            if re.search("^MODEL = ", source, re.MULTILINE):
+                names |= {"path": file, "MODEL": str(net), "EPOCHS": 1, "OURS": False}
+        return names
+
+    (tmp_path / "outputs").mkdir()
+    return run
+
+
+FORMS = {
+    "question": {"token_f1"},
+    "instruction": {"token_f1"},
+    "instruction and input": {"token_f1"},
+    "input": {"token_f1"},
+    "text": {"bits_per_byte"},
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_two_hundred_rows_of_any_form_are_tuned_on_and_scored(
+    lesson, tmp_path, capsys, name
+):
+    file = tmp_path / "mine.jsonl"
+    records.write(file, form(name))
+    found = lesson(file)
+    assert f"{N} rows, 0 faults" in capsys.readouterr().out
+    assert (len(found["my_train"]), len(found["my_test"])) == (160, 40)
+    table = found["table_of"](found["mine_scored"])
+    assert set(FORMS[name]) <= set(table["metric"])
+    assert set(table["n"]) == {40}
+    rivals = set(table["who"]) - {"tuned", "untuned"}
+    labels = {"bag of words"} if "input" in name else set()
+    plain = {"nearest question", "most common answer"}
+    assert rivals == ({"trigram table"} if name == "text" else plain | labels)
+
+
+def test_keys_of_ones_own_are_scored_by(lesson, tmp_path):
+    file = tmp_path / "mine.jsonl"
+    rows = [{**row, "keys": [row["answer"][:-1]]} for row in form("question")]
+    records.write(file, rows)
+    found = lesson(file)
+    table = found["table_of"](found["mine_scored"]).set_index(["metric", "who"])
+    assert table.loc[("key_fact", "tuned"), "n"] == 40
+
+
+def test_a_csv_by_mistake_is_named_with_the_remedy(lesson, tmp_path):
+    file = tmp_path / "mine.csv"
+    file.write_text('input,output\n"I paid twice.",billing\n', encoding="utf-8")
+    with pytest.raises(records.RecordsError, match="(?s)mine.csv.*(CSV|csv)"):
+        lesson(file)
+
+
+def test_two_broken_lines_are_both_named_and_no_row_is_lost(lesson, tmp_path):
+    file = tmp_path / "mine.jsonl"
+    lines = [json.dumps(row) for row in form("input")]
+    lines[6] = lines[6].replace('"', "'")
+    lines[150] = lines[150][:-1]
+    text = "\n".join(lines)
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(records.RecordsError, match=r"(?s)\b7\b.*\b151\b"):
+        lesson(file)
+    assert Path(file).read_text(encoding="utf-8") == text
+
+
+def test_two_spoilt_rows_are_named_and_left_out(lesson, tmp_path, capsys):
+    file = tmp_path / "mine.jsonl"
+    rows = form("input")
+    rows[6] = {"input": rows[6]["input"], "output": " "}
+    rows[150] = {"input": rows[150]["input"], "answr": "base"}
+    records.write(file, rows)
+    found = lesson(file)
+    said = capsys.readouterr().out
+    assert "row 7" in said and "row 151" in said and "2 left out, 198 kept" in said
+    assert len(found["my_train"]) + len(found["my_test"]) == 198
