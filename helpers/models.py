@@ -44,11 +44,14 @@ def quiet() -> bool:
 def device() -> torch.device:
     """Where models run: the CPU, or what COURSE_DEVICE names ("cuda", "mps", ...).
 
+    Of several processes on one machine each takes the card of its LOCAL_RANK, which
+    accelerate and torchrun set.
     Raises ValueError when this machine has no such device.
     """
     name = os.environ.get("COURSE_DEVICE", "cpu")
+    card = os.environ.get("LOCAL_RANK") if name == "cuda" else None
     try:
-        place = torch.device(name)
+        place = torch.device(f"cuda:{card}" if card else name)
         torch.empty(1, device=place)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         found = ["cpu"]

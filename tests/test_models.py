@@ -122,6 +122,16 @@ def test_a_folder_that_is_no_model_says_what_is_wrong_with_it(copy, spoil, compl
     assert str(copy) in str(caught.value) and complaint in str(caught.value)
 
 
+@pytest.mark.parametrize("rank, card", [(None, "cuda"), ("1", "cuda:1")])
+def test_processes_that_work_together_take_a_card_each(rank, card, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "empty", lambda size, device: asked.append(device))
+    monkeypatch.setenv("COURSE_DEVICE", "cuda")
+    if rank:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    assert models.device() == torch.device(card) == asked[0]
+
+
 @pytest.mark.parametrize("name", ["abacus", "cuda:99"])
 def test_an_unknown_device_names_those_that_work(name, monkeypatch):
     monkeypatch.setenv("COURSE_DEVICE", name)
