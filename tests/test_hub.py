@@ -1,6 +1,6 @@
 """Run with `python -m pytest tests/test_hub.py`: under a minute, loopback only.
 
-The hub of tests/hub.py serves two data sets and a foreign model. HF_ENDPOINT and
+The hub of tests/hub.py serves three data sets and a foreign model. HF_ENDPOINT and
 HF_HOME are read when the libraries are imported, so what is tested runs in processes
 of its own: with the hub, after it went away, and on a computer that never reached it.
 """
@@ -33,12 +33,21 @@ DOCS = {
     split: [{"question": f"What is {n}?", "answer": f"It is {n}."} for n in numbers]
     for split, numbers in {"train": range(20), "test": range(20, 23)}.items()
 }
+ARC = [
+    {
+        "id": f"item-{n}",
+        "question": f"How many legs have {n} cats?",
+        "choices": {"text": [str(4 * n), str(n), "none"], "label": ["A", "B", "C"]},
+        "answerKey": "A",
+    }
+    for n in range(2, 12)
+]
 STUDENT = "someone/small"
 TEXT = "The Mast, set up in 2024:\nhow HIGH is it?"
 
 PRELUDE = """
 import itertools, json, sys, time
-from helpers import inference, models, records, templates, training
+from helpers import evaluation, inference, models, records, templates, training
 
 report, STUDENT, TEXT = {}, "someone/small", sys.argv[3]
 records.HUB_SECONDS = 60  # a busy computer may take more than 5 for anything
@@ -78,6 +87,8 @@ after = model.state_dict()
 report["changed"] = [name for name in after if not after[name].equal(before[name])]
 model, tokenizer = models.load(sys.argv[2])
 report["tuned"] = [model.config.model_type, tokenizer(TEXT).input_ids]
+items = evaluation.harness(model, tokenizer, "arc_easy", limit=4)
+report["arc"] = items.to_dict(orient="list")
 names = ["someone/missing", "someone/script", "someone/empty", "../alpaca", "alpaca"]
 report["refused"] = {name: complaint(records.load, name) for name in names}
 report["no model"] = complaint(models.load, "someone/missing", None, "tiny")
@@ -134,7 +145,7 @@ def run(hub, home, script):
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
-    """A hub with the two sets that lessons name, a foreign model, and useless sets."""
+    """A hub with the sets that lessons name, a foreign model, and useless sets."""
     folder = tmp_path_factory.mktemp("hub")
 
     def repository(kind, name):
@@ -147,6 +158,17 @@ def hub(tmp_path_factory):
         made = repository("datasets", name)
         for split, rows in splits.items():
             pd.DataFrame(rows).to_parquet(made / f"{split}-00000-of-00001.parquet")
+    arc = repository("datasets", "allenai/ai2_arc") / "ARC-Easy"
+    arc.mkdir()
+    for split in ("train", "validation", "test"):
+        pd.DataFrame(ARC).to_parquet(arc / f"{split}-00000-of-00001.parquet")
+    data = "\n".join(
+        f"  - {{split: {split}, path: ARC-Easy/{split}-*}}"
+        for split in ("train", "validation", "test")
+    )
+    (arc.parent / "README.md").write_text(
+        f"---\nconfigs:\n- config_name: ARC-Easy\n  data_files:\n{data}\n---\n"
+    )
     (repository("datasets", "someone/script") / "script.py").touch()
     (repository("datasets", "someone/empty") / "README.md").touch()
 
@@ -229,6 +251,16 @@ def test_a_tokenizer_keeps_what_its_class_does_not_know(hub, online, gone):
     assert online["ids"] == hub.ids
     assert online["tuned"] == ["gpt2", hub.ids]
     assert gone["ids"] == hub.ids
+
+
+def test_a_public_benchmark_is_asked_by_its_name(online):
+    items = online["arc"]
+    assert items["question"] == [row["question"] for row in ARC[:4]]
+    for scores, correct in zip(
+        items["log_probabilities"], items["correct"], strict=True
+    ):
+        assert len(scores) == 3 and max(scores) < 0
+        assert correct == (scores[0] == max(scores))
 
 
 @pytest.mark.parametrize(
