@@ -494,13 +494,21 @@ RESULTS = {
     ("out_of_scope", "refused"): "out of scope declined",
     ("near_scope", "refused"): "near scope declined",
 }
-NAMES = {"nearest question": "nearest training question", "smollm2": "SmolLM2"}
+NAMES = {
+    "nearest question": "nearest training question",
+    "smollm2": "SmolLM2",
+    "smollm2, tuned": "SmolLM2, tuned in the top half of its layers",
+}
 ENDS = ("begin", "end")
 MARK = "<!-- {} of the results: python benchmarks/curve.py results -->\n"
 
 
-def results_table(recorded: dict) -> str:
-    """Markdown of data/recorded/results.json; sizes of the test stand in its head."""
+def results_table() -> str:
+    """Markdown of what is recorded; sizes of the test stand in its head."""
+    recorded, cheaper = (
+        json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("results", "cheaper_tuning")
+    )
     scores, minutes = recorded["scores"], recorded["minutes"]
     first = next(iter(scores.values()))
     heads = [
@@ -510,25 +518,29 @@ def results_table(recorded: dict) -> str:
     rows = [["", *heads, "minutes of tuning"], ["---"] * (len(heads) + 2)]
     for who, found in scores.items():
         shares = [
-            f"{share['value']:.0%} ({share['low']:.0%} to {share['high']:.0%})"
+            share_text(share["value"], share["low"], share["high"])
             for share in found.values()
         ]
-        name, tuned, _ = who.partition(", tuned")
-        name = NAMES.get(name, name) + tuned
-        rows.append([name, *shares, str(minutes.get(who, ""))])
+        rows.append([NAMES.get(who, who), *shares, str(minutes.get(who, ""))])
+    whole = [int(hit) for hit in cheaper["right"]["all layers"]]
+    share = share_text(*evaluation.interval(whole))
+    rows.append(["SmolLM2, tuned in all its layers", share, *["not recorded"] * 3])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
+def share_text(value: float, low: float, high: float) -> str:
+    return f"{value:.0%} ({low:.0%} to {high:.0%})"
+
+
 def write_table() -> None:
-    """Put the recorded results between the marks in README.md."""
-    recorded = json.loads((FOLDER / "results.json").read_text(encoding="utf-8"))
+    """Put the table between the marks in README.md."""
     path = records.DATA.parent / "README.md"
     text, begin, end = path.read_text(encoding="utf-8"), *map(MARK.format, ENDS)
     if not text.count(begin) == text.count(end) == 1:
         raise ValueError(f"{path}: the table goes between these lines:\n{begin}{end}")
     before, _, rest = text.partition(begin)
     _, _, after = rest.partition(end)
-    table = f"{begin}\n{results_table(recorded)}\n{end}"
+    table = f"{begin}\n{results_table()}\n{end}"
     partial = path.with_suffix(".partial")
     partial.write_text(before + table + after, encoding="utf-8")
     partial.replace(path)

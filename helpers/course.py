@@ -20,7 +20,7 @@ from nbconvert import HTMLExporter
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUTS = Path(os.environ.get("COURSE_OUTPUTS", ROOT / "outputs"))  # as in models.py
-CELL_SECONDS = 1800  # leaves room for float32 on a slow processor
+CELL_SECONDS = 7200  # leaves room for all rows in float32 on a slow processor
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 

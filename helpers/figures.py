@@ -6,7 +6,6 @@ In: a matplotlib figure and a sentence.  Out: a PNG with that sentence as its al
 from __future__ import annotations
 
 import io
-import math
 
 import matplotlib.pyplot as plt
 from IPython.display import Image, display
@@ -44,9 +43,11 @@ def curves(lines: dict, title: str, alt: str, xlabel: str = "step") -> None:
         ends.append((line.iloc[-1], line.index[-1], name, colour))
     axes.set(xlabel=xlabel, ylabel="loss", title=title, ylim=0)
     axes.spines[["top", "right"]].set_visible(False)
-    taken = -math.inf  # in points: names of lines that meet stay apart
+    points = 72 / figure.dpi
+    # names of lines that meet stay apart, and above the axis
+    taken = axes.bbox.y0 * points - 9
     for y, x, name, colour in sorted(ends):
-        height = axes.transData.transform((x, y))[1] * 72 / figure.dpi
+        height = axes.transData.transform((x, y))[1] * points
         taken = max(height - 4, taken + 12)
         offset = (8, taken - height)
         axes.annotate(name, (x, y), offset, textcoords="offset points", color=colour)

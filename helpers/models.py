@@ -11,7 +11,6 @@ import contextlib
 import functools
 import hashlib
 import importlib.util
-import io
 import logging
 import os
 import shutil
@@ -22,6 +21,7 @@ import filelock
 import tokenizers
 import torch
 import transformers
+from IPython.utils.capture import capture_output
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import cached_file
@@ -242,10 +242,11 @@ def smollm2_folder() -> Path:
     return folder
 
 
+@silent()
 def _convert(gguf: Path, folder: Path) -> None:
     """Write the model of a GGUF file as bfloat16 safetensors, with its tokenizer."""
     place = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
-    with contextlib.redirect_stderr(io.StringIO()):  # its bars cannot be switched off
+    with capture_output():  # its bars cannot be switched off; in a notebook, widgets
         tokenizer = AutoTokenizer.from_pretrained(**place)
         model = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.bfloat16)
         # the weights are no longer quantised; with these marks save_pretrained refuses

@@ -252,17 +252,19 @@ def test_the_tokens_drawn_are_those_of_tiny(tokenizer):
     assert padding and shown == labels + ["-100"] * padding
 
 
-def test_names_of_curves_that_meet_do_not_cover_each_other(monkeypatch):
-    boxes = []
+def test_names_of_curves_cover_neither_each_other_nor_the_axis(monkeypatch):
+    boxes, floors = [], []
 
     def look(figure, alt):
         figure.canvas.draw()
         texts = figure.axes[0].texts
+        floors.append(figure.axes[0].bbox.y0)
         boxes.extend((text.get_text(), text.get_window_extent()) for text in texts)
 
     monkeypatch.setattr(figures, "show", look)
     ends = {"one": 0.05, "two": 0.06, "three": 0.05, "four": 0.9}
     figures.curves({who: pd.Series([5, end]) for who, end in ends.items()}, "t", "alt")
     assert {name for name, _ in boxes} == set(ends)
+    assert min(box.y0 for _, box in boxes) >= floors[0]
     for (_, one), (_, two) in combinations(boxes, 2):
         assert not one.overlaps(two)
