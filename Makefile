@@ -3,6 +3,8 @@
 
 PY := .venv/bin/python
 OFFLINE := $(PY) tests/offline.py $(PY)
+# a thread each; threads that wait for others sleep, else they take the cores from them
+TWO_AT_ONCE := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 LESSONS := $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))
 NEED_GB := 5
 
@@ -31,7 +33,7 @@ course: .venv/ready ## run every lesson, results in outputs/course/
 
 test: .venv/ready ## test the code and every notebook, with the network cut
 	$(PY) -m ruff check .
-	$(OFFLINE) -m pytest
+	$(TWO_AT_ONCE) $(OFFLINE) -m pytest -n 2 --dist worksteal
 	COURSE_QUIET=1 $(OFFLINE) -m pytest --nbval --nbval-cell-timeout 1800 \
 		--nbval-sanitize-with tests/sanitize.cfg notebooks
 
