@@ -1,4 +1,4 @@
-"""Run with `python -m pytest tests/test_mutations.py`: two minutes, no network needed.
+"""Run with `python -m pytest tests/test_mutations.py`: ten minutes, no network needed.
 
 A gate that cannot fail is none. Each test here breaks something in a scratch copy of
 the course and demands that the tests, or a lesson, turn red.

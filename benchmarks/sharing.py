@@ -1,0 +1,48 @@
+"""Two trainings on the same cores, as in a class that shares a computer.
+
+    python benchmarks/sharing.py
+
+The same short tuning of `tiny` alone and twice at once, with threads that wait busily
+(the default of PyTorch's OpenMP) and with threads that sleep (OMP_WAIT_POLICY=passive).
+"""
+
+import os
+import subprocess
+import sys
+
+from helpers import models, records, templates, training
+
+ROWS = 200
+
+
+def one() -> float:
+    """Seconds of tuning `tiny` on the first rows, once."""
+    model, tokenizer = models.load("tiny")
+    rows = records.core(records.load("faq")["train"])[:ROWS]
+    examples = [templates.QA.example(row) for row in rows]
+    training.finetune(model, tokenizer, examples[:16], epochs=1)  # to warm up
+    return training.finetune(model, tokenizer, examples, epochs=1).seconds
+
+
+def at_once(count: int, policy: str) -> list[float]:
+    environment = os.environ | {"OMP_WAIT_POLICY": policy, "COURSE_QUIET": "1"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, __file__, "one"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(count)
+    ]
+    return [float(process.communicate()[0]) for process in started]
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["one"]:
+        print(one())
+        sys.exit()
+    for policy in ("active", "passive"):
+        for count in (1, 2):
+            seconds = ", ".join(f"{s:.1f} s" for s in at_once(count, policy))
+            print(f"{policy:<8} {count} at once: {seconds}", flush=True)
