@@ -47,6 +47,9 @@ SPLITS = ("train", "validation", "test")
 # Sets of the hub that lessons name, and what is read instead where it does not answer.
 STAND_INS = {"tatsu-lab/alpaca": "instructions", "lamini/lamini_docs": "faq"}
 HUB_SECONDS = 5  # to wait for the hub's first answer
+# Names under which tables of texts keep what is to be learnt; not learnt beside "text".
+LABELS = {"label", "labels", "category", "class", "intent", "target"}
+LABELS |= {answer for fields, answer in FORMS if fields}
 MAX_WORDS = 300  # about 400 tokens: what fits a context of 512 with its template
 
 
@@ -102,12 +105,13 @@ def read(path: str | os.PathLike) -> list[dict]:
                 except jsonlines.InvalidLineError as error:
                     reason = _reason(error)
                     faults.append(f"{path}:{error.lineno}: {reason}")
-    if faults and not rows and _looks_like_csv(path):
+    if faults and not rows and (separator := _csv_separator(path)):
+        how = "" if separator == "," else f", sep={separator!r}"
         raise RecordsError(
             f"{path}: this looks like a table (CSV), not JSONL. Turn it into "
             "JSONL with\n"
-            f"  pandas.read_csv({path.name!r}).to_json("
-            f"{path.stem + '.jsonl'!r}, orient='records', lines=True)"
+            f"  pandas.read_csv({str(path)!r}{how}).to_json("
+            f"{str(path.with_suffix('.jsonl'))!r}, orient='records', lines=True)"
         )
     if faults:
         good = f"{len(rows)} other lines are good"
@@ -131,13 +135,13 @@ def _reason(error: jsonlines.InvalidLineError) -> str:
     return f"not a JSON object but {kind}: each line must be like {{...}}"
 
 
-def _looks_like_csv(path: Path) -> bool:
+def _csv_separator(path: Path) -> str | None:
+    """What separates the columns of a file that looks like a table, else None."""
     with path.open("rb") as file:
         first = file.readline()
-    separators = max(first.count(b","), first.count(b";"), first.count(b"\t"))
-    return path.suffix.lower() in {".csv", ".tsv"} or (
-        separators > 0 and not first.lstrip().startswith((b"{", b"["))
-    )
+    separator = max(",;\t", key=lambda c: first.count(c.encode()))
+    looks = separator.encode() in first and not first.lstrip().startswith((b"{", b"["))
+    return separator if looks or path.suffix.lower() in {".csv", ".tsv"} else None
 
 
 def write(path: str | os.PathLike, rows: list[dict]) -> None:
@@ -202,11 +206,19 @@ def check(
             elsewhere.setdefault(key, f"{name} row {number}")
     known = {name for fields, answer in FORMS for name in (*fields, answer)} | EXTRAS
     for number, record in enumerate(rows, 1):
-        for name in sorted(set(record) - known):
+        found = form(record)
+        labels = LABELS if found == ((), "text") else set()
+        for name in sorted(set(record) & labels):
+            detail = f"{name!r} beside 'text', which alone would be learnt: rename them"
+            detail += " 'input' and 'output'"
+            faults.append((number, "label not learnt", detail))
+        if not isinstance(record.get("keys", []), list):
+            detail = "'keys' must be a list of texts, even of one"
+            faults.append((number, "not a list", detail))
+        for name in sorted(set(record) - known - labels):
             close = difflib.get_close_matches(name, known, 1, cutoff=0.7)
             hint = f": did you mean {close[0]!r}?" if close else ""
             faults.append((number, "unknown field", f"{name!r}{hint}"))
-        found = form(record)
         if found is None or found[1] is None:
             has = ", ".join(sorted(record)) or "nothing"
             detail = f"has {has}; needs one of {FORM_NAMES}"
@@ -218,7 +230,8 @@ def check(
             if name == "input" and "instruction" in fields:
                 value = value or "-"  # Alpaca's rows may have no input
             if not isinstance(value, str):
-                detail = f"{name!r} is {type(value).__name__}, not text"
+                kind = type(value).__name__
+                detail = f"{name!r} is {kind}, not text: write it as a string"
                 faults.append((number, "not text", detail))
             elif not value.strip():
                 faults.append((number, "blank", f"{name!r} has no text"))
