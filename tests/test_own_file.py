@@ -80,7 +80,7 @@ def lesson(monkeypatch, tmp_path, small, tokenizer):
 
     def run(file):
         before, inside = cells()
-        names = {}
+        names = {"display": lambda *_: None}
         for source in before:
             exec(source, names)
         names["train"] = [{"input": "I paid.", "output": "billing"}] * 300
@@ -130,6 +130,15 @@ def test_keys_of_ones_own_are_scored_by(lesson, tmp_path):
     found = lesson(file)
     table = found["table_of"](found["mine_scored"]).set_index(["metric", "who"])
     assert table.loc[("key_fact", "tuned"), "n"] == 40
+
+
+def test_labels_beside_a_text_are_not_lost_in_silence(lesson, tmp_path, capsys):
+    file = tmp_path / "mine.jsonl"
+    rows = [{"text": row["input"], "label": row["output"]} for row in form("input")]
+    records.write(file, rows)
+    with pytest.raises(AssertionError, match="rename the fields"):
+        lesson(file)
+    assert f"label not learnt: {N}" in capsys.readouterr().out
 
 
 def test_a_csv_by_mistake_is_named_with_the_remedy(lesson, tmp_path):

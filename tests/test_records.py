@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 
+import pandas
 import pytest
 
 from helpers import records
@@ -124,12 +125,18 @@ def test_an_empty_file_is_not_an_empty_training_set(file, content):
         records.read(file)
 
 
-@pytest.mark.parametrize("content", ["question,answer\na,b\n", "question;answer\na;b"])
-@pytest.mark.parametrize("name", ["faq.csv", "faq.jsonl"])
-def test_a_table_is_named_as_one_with_the_way_to_turn_it(tmp_path, name, content):
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("name", ["faq.csv", "faq.txt"])
+def test_a_table_is_named_as_one_and_the_command_given_turns_it(
+    tmp_path, name, separator
+):
+    content = f"question{separator}answer\nWhy?{separator}So.\n"
     (tmp_path / name).write_text(content)
-    with pytest.raises(records.RecordsError, match=r"CSV(.|\n)*read_csv.*to_json"):
+    with pytest.raises(records.RecordsError, match="looks like a table") as raised:
         records.read(tmp_path / name)
+    eval(str(raised.value).splitlines()[-1], {"pandas": pandas})
+    found = records.read(tmp_path / "faq.jsonl")
+    assert found == [{"question": "Why?", "answer": "So."}]
 
 
 def test_one_bad_first_line_does_not_make_a_jsonl_file_a_table(file):
@@ -235,6 +242,9 @@ def test_a_written_file_is_not_closed_to_other_users(file):
         pytest.param(GOOD | {"answer": 14}, "not text", id="number"),
         pytest.param(GOOD | {"question": ["a"]}, "not text", id="list"),
         pytest.param(GOOD | {"anser": "x"}, "unknown field", id="unknown"),
+        pytest.param({"text": "x", "label": "y"}, "label not learnt", id="label"),
+        pytest.param({"text": "x", "output": "y"}, "label not learnt", id="output"),
+        pytest.param(GOOD | {"keys": "a box"}, "not a list", id="bare-key"),
         pytest.param({"question": "Why?"}, "missing field", id="no-answer"),
         pytest.param({"answer": "So."}, "missing field", id="no-question"),
         pytest.param({"output": "So."}, "missing field", id="output-alone"),
