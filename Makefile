@@ -3,8 +3,9 @@
 
 PY := .venv/bin/python
 OFFLINE := $(PY) tests/offline.py $(PY)
-# a thread each; threads that wait for others sleep, else they take the cores from them
-TWO_AT_ONCE := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
+# threads that wait for others sleep: where two processes share the cores, they would
+# take them from those that have work
+TWO_AT_ONCE := OMP_WAIT_POLICY=passive $(OFFLINE) -m pytest -n 2
 LESSONS := $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))
 NEED_GB := 5
 
@@ -33,8 +34,8 @@ course: .venv/ready ## run every lesson, results in outputs/course/
 
 test: .venv/ready ## test the code and every notebook, with the network cut
 	$(PY) -m ruff check .
-	$(TWO_AT_ONCE) $(OFFLINE) -m pytest -n 2 --dist worksteal
-	COURSE_QUIET=1 $(OFFLINE) -m pytest --nbval --nbval-cell-timeout 1800 \
+	OMP_NUM_THREADS=1 $(TWO_AT_ONCE) --dist worksteal
+	COURSE_QUIET=1 $(TWO_AT_ONCE) --dist loadfile --nbval --nbval-cell-timeout 3600 \
 		--nbval-sanitize-with tests/sanitize.cfg notebooks
 
 check: ## say what this computer lacks and how to mend it (10 seconds)

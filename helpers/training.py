@@ -27,6 +27,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import filelock
 import pandas as pd
 import torch
 import transformers
@@ -96,14 +97,15 @@ def finetune(
             f"batch_size {batch_size} cannot be shared by {world} processes: "
             f"make it a multiple of {world}"
         )
-    rows = tokens.encode_all(examples, tokenizer, max_length)
-    settings = {
+    choices = {
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "train_layers": train_layers,
         "max_length": max_length,
         "seed": seed,
+    }
+    settings = choices | {
         "dtype": str(model.dtype),
         "data": _digest(json.dumps([examples, validation])),
         "model": _model_digest(model),
@@ -111,6 +113,19 @@ def finetune(
     }
     if cache:
         output = CACHE / _digest(json.dumps(settings))
+        CACHE.mkdir(parents=True, exist_ok=True)
+        # lessons that run side by side tune a model once: the second waits and takes it
+        alone = filelock.FileLock(f"{output}.lock")
+        with alone if world == 1 else contextlib.nullcontext():
+            return finetune(
+                model,
+                tokenizer,
+                examples,
+                validation=validation,
+                output=output,
+                **choices,
+            )
+    rows = tokens.encode_all(examples, tokenizer, max_length)
     folder = Path(output) if output else None
     if folder and _finished(folder, settings):
         _load_weights(model, folder)

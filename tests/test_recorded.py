@@ -1,10 +1,13 @@
 """Run with `python -m pytest tests/test_recorded.py`: instant.
 
 What was measured once and is shown as recorded must have been measured on this data.
+Of other code, or other packages, a notice tells: most changes move no figure.
 """
 
 import hashlib
+import importlib.metadata
 import json
+import warnings
 
 import pytest
 
@@ -22,12 +25,58 @@ def test_something_is_recorded():
 def test_nothing_recorded_is_older_than_its_data(path):
     files = json.loads(path.read_text(encoding="utf-8"))["files"]
     assert files
-    stale = [
-        name
-        for name, digest in files.items()
-        if hashlib.sha256((records.DATA / name).read_bytes()).hexdigest() != digest
+    assert changed(records.DATA, files) == [], "measure anew: make curve"
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
+def test_a_notice_tells_of_code_that_changed_since(path):
+    recorded = json.loads(path.read_text(encoding="utf-8"))
+    assert recorded["code"] and recorded["packages"]
+    since = notice(path.stem, recorded)
+    if since:
+        warnings.warn(since, stacklevel=1)
+
+
+def test_the_notice_names_what_changed():
+    code = {"tokens.py": "0" * 64}
+    old = {"code": code, "packages": {"torch": "1.0"}}
+    assert notice("routing", old) == (
+        "recorded/routing.json: tokens.py, torch changed since it was measured; "
+        "where that moves its figures: python benchmarks/curve.py routing"
+    )
+    now = {"torch": version("torch"), "no-such-package": "1.0"}
+    assert notice("routing", {"code": {}, "packages": now}) == ""
+
+
+def changed(folder, digests):
+    """Names of the files of a folder whose SHA-256 is another one, or that are gone."""
+
+    def digest(path):
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
+
+    return [name for name, old in digests.items() if digest(folder / name) != old]
+
+
+def version(package):
+    """None where it is not installed, as the student need not be."""
+    try:
+        return importlib.metadata.version(package).partition("+")[0]
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def notice(name, recorded):
+    """What changed since a measurement and how to repeat it; empty where nothing."""
+    since = changed(ROOT / "helpers", recorded["code"])
+    since += [
+        p for p, old in recorded["packages"].items() if version(p) not in (old, None)
     ]
-    assert stale == [], "measure anew: make curve"
+    if not since:
+        return ""
+    return (
+        f"recorded/{name}.json: {', '.join(since)} changed since it was measured; "
+        f"where that moves its figures: python benchmarks/curve.py {name}"
+    )
 
 
 def test_the_table_of_the_readme_is_the_recorded_one(monkeypatch):

@@ -4,6 +4,7 @@ Runs are of a few steps on nets of a few thousand weights. A kill is a real one,
 process of its own; so is the loading of what was saved.
 """
 
+import concurrent.futures
 import contextlib
 import inspect
 import json
@@ -11,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import warnings
 
 import pytest
@@ -407,6 +409,33 @@ def test_the_cache_takes_one_run_for_another_never(
     assert {folder.parent for folder in folders} == {tmp_path}
     refuse_to_train(monkeypatch)
     assert training.finetune(small(), tokenizer, **call).folder == folders[0]
+
+
+def test_lessons_side_by_side_tune_a_model_once(
+    small, tokenizer, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(training, "CACHE", tmp_path)
+    trained, train = [], training._Trainer.train
+
+    def counted(self, **arguments):
+        trained.append(self)
+        time.sleep(0.5)  # time enough for the other to begin as well
+        return train(self, **arguments)
+
+    monkeypatch.setattr(training._Trainer, "train", counted)
+
+    def lesson(model):
+        return training.finetune(model, tokenizer, EXAMPLES, cache=True, **QUICK)
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lesson, [small(), small()])
+    assert len(trained) == 1
+    assert one.folder == other.folder
+    assert list(one.log["loss"]) == pytest.approx(list(other.log["loss"]))
+    for ours, theirs in zip(
+        one.model.parameters(), other.model.parameters(), strict=True
+    ):
+        assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("quiet", [True, False])
