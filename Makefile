@@ -5,7 +5,10 @@ PY := .venv/bin/python
 OFFLINE := $(PY) tests/offline.py $(PY)
 # threads that wait for others sleep: where two processes share the cores, they would
 # take them from those that have work
-TWO_AT_ONCE := OMP_WAIT_POLICY=passive $(OFFLINE) -m pytest -n 2
+PYTEST := OMP_WAIT_POLICY=passive $(OFFLINE) -m pytest
+# two lessons side by side take up to 9 GB
+LESSONS_AT_ONCE := $$($(PY) -c \
+	"from helpers.check import memory_gb; print(1 + ((memory_gb() or 0) > 12))")
 LESSONS := $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))
 NEED_GB := 5
 
@@ -34,9 +37,9 @@ course: .venv/ready ## run every lesson, results in outputs/course/
 
 test: .venv/ready ## test the code and every notebook, with the network cut
 	$(PY) -m ruff check .
-	OMP_NUM_THREADS=1 $(TWO_AT_ONCE) --dist worksteal
-	COURSE_QUIET=1 $(TWO_AT_ONCE) --dist loadfile --nbval --nbval-cell-timeout 3600 \
-		--nbval-sanitize-with tests/sanitize.cfg notebooks
+	OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist worksteal
+	COURSE_QUIET=1 $(PYTEST) -n $(LESSONS_AT_ONCE) --dist loadfile --nbval \
+		--nbval-cell-timeout 3600 --nbval-sanitize-with tests/sanitize.cfg notebooks
 
 check: ## say what this computer lacks and how to mend it (10 seconds)
 	@if [ -x $(PY) ]; then $(PY) -m helpers.check; else python3 -m helpers.check; fi

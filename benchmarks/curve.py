@@ -13,9 +13,13 @@ import argparse
 import hashlib
 import importlib.metadata
 import json
+import multiprocessing
 import random
+import resource
+import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -375,34 +379,68 @@ def tickets_curve() -> None:
     )
 
 
+WAYS = {
+    "all layers": {"learning_rate": 3e-4},
+    "top half": SETTINGS["smollm2"],
+    "LoRA": {"learning_rate": 1e-3, "r": 16, "lora_alpha": 32},
+}
+
+
+def tune_cheaper(way: str, examples: list[dict], epochs: int):
+    """(tuned, tokenizer) of the student, tuned in all layers or by LoRA; not kept."""
+    model, tokenizer = models.load("smollm2")
+    given = dict(WAYS[way])
+    chosen = {name: given.pop(name) for name in ("r", "lora_alpha") if name in given}
+    if chosen:  # puts the adapter into the model itself
+        peft.get_peft_model(
+            model, peft.LoraConfig(target_modules="all-linear", **chosen)
+        )
+    given["epochs"] = epochs
+    return training.finetune(model, tokenizer, examples, **given), tokenizer
+
+
+def peak_megabytes(way: str) -> int:
+    """What four steps take at their peak, beyond what the process held before."""
+    examples = [templates.CHAT.example(r) for r in core_rows()[0][:32]]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    tune_cheaper(way, examples, epochs=1)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round((after - before) / (1e6 if sys.platform == "darwin" else 1e6 / 1024))
+
+
+def tuning_memory() -> None:
+    """The memory of the three ways of `cheaper_tuning`, each in a fresh process."""
+    peaks = {}
+    for way in WAYS:
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, spawn) as fresh:
+            peaks[way] = fresh.submit(peak_megabytes, way).result()
+        print(f"{way:<12}{peaks[way]} MB", flush=True)
+    keep(
+        "tuning_memory",
+        "megabytes at the peak of four steps of 8 rows, the student and its library "
+        "buffers included, beyond a process that has loaded nothing yet",
+        FAQ_FILES[:1],
+        {"settings": WAYS, "dtype": str(models.load("smollm2")[0].dtype)}
+        | {"megabytes": peaks},
+    )
+
+
 def cheaper_tuning() -> None:
     """The student tuned in all layers, in the top half, by LoRA, on the core rows."""
-    ways = {
-        "all layers": {"learning_rate": 3e-4},
-        "top half": SETTINGS["smollm2"],
-        "LoRA": {"learning_rate": 1e-3, "r": 16, "lora_alpha": 32},
-    }
     faq = records.load("faq")
     train, test = records.core(faq["train"]), records.core(faq["test"])
     test = [row for row in test if row["kind"] == "paraphrase"]
     prompts = [templates.CHAT.prompt(row) for row in test]
     examples = [templates.CHAT.example(row) for row in train]
-    done, add = points("cheaper_tuning", FAQ_FILES[:3], ways)
-    for way, given in ways.items():
+    done, add = points("cheaper_tuning", FAQ_FILES[:3], WAYS)
+    for way in WAYS:
         if way in done:
             continue
         if way == "top half":
             run, tokenizer = tune("smollm2", 0)
         else:
-            model, tokenizer = models.load("smollm2")
-            rate, shape = given["learning_rate"], dict(given)
-            shape.pop("learning_rate")
-            if shape:  # puts the adapter into the model itself
-                config = peft.LoraConfig(target_modules="all-linear", **shape)
-                peft.get_peft_model(model, config)
-            run = training.finetune(
-                model, tokenizer, examples, epochs=3, learning_rate=rate
-            )
+            run, tokenizer = tune_cheaper(way, examples, epochs=3)
         answers = inference.generate(prompts, run.model, tokenizer, NEW)
         hits = evaluation.score(answers, test).rows["key_fact"]
         add(way, marks(hits))
@@ -413,9 +451,9 @@ def cheaper_tuning() -> None:
         "or 0 for each core test question on a taught fact",
         FAQ_FILES[:3],
         {
-            "settings": ways,
+            "settings": WAYS,
             "ids": [row["id"] for row in test],
-            "right": {way: done[way] for way in ways},
+            "right": {way: done[way] for way in WAYS},
         },
     )
 
@@ -481,10 +519,9 @@ def results() -> None:
         prompts = [TEMPLATES[who].prompt(row) for row in test]
         model, tokenizer = models.load(who)
         said[who] = inference.generate(prompts, model, tokenizer, NEW)
-        for way, changes in TUNED[who].items():
-            run, tokenizer = tune(who, 0, **changes)
-            said[way] = inference.generate(prompts, run.model, tokenizer, NEW)
-            minutes[way] = round(run.seconds / 60, 1)
+        run, tokenizer = tune(who, 0)
+        said[f"{who}, tuned"] = inference.generate(prompts, run.model, tokenizer, NEW)
+        minutes[f"{who}, tuned"] = round(run.seconds / 60, 1)
     scores = {}
     for who, answers in said.items():
         found = evaluation.score(answers, test).metrics
@@ -507,18 +544,10 @@ RESULTS = {
     ("out_of_scope", "refused"): "out of scope declined",
     ("near_scope", "refused"): "near scope declined",
 }
-TUNED = {
-    "tiny": {"tiny, tuned": {}},
-    "smollm2": {
-        "smollm2, tuned": {},
-        "smollm2, all layers": {"train_layers": "all"},
-    },
-}
 NAMES = {
     "nearest question": "nearest training question",
     "smollm2": "SmolLM2",
     "smollm2, tuned": "SmolLM2, tuned in the top half of its layers",
-    "smollm2, all layers": "SmolLM2, tuned in all its layers",
 }
 ENDS = ("begin", "end")
 MARK = "<!-- {} of the results: python benchmarks/curve.py results -->\n"
@@ -526,8 +555,10 @@ MARK = "<!-- {} of the results: python benchmarks/curve.py results -->\n"
 
 def results_table() -> str:
     """Markdown of what is recorded; sizes of the test stand in its head."""
-    path = FOLDER / "results.json"
-    recorded = json.loads(path.read_text(encoding="utf-8"))
+    recorded, cheaper = (
+        json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("results", "cheaper_tuning")
+    )
     scores, minutes = recorded["scores"], recorded["minutes"]
     first = next(iter(scores.values()))
     heads = [
@@ -541,6 +572,9 @@ def results_table() -> str:
             for share in found.values()
         ]
         rows.append([NAMES.get(who, who), *shares, str(minutes.get(who, ""))])
+    whole = [int(hit) for hit in cheaper["right"]["all layers"]]
+    share = share_text(*evaluation.interval(whole))
+    rows.append(["SmolLM2, tuned in all its layers", share, *["not recorded"] * 3])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
@@ -569,6 +603,7 @@ MEASUREMENTS = {
     "handbook_first": handbook_first,
     "tickets_curve": tickets_curve,
     "cheaper_tuning": cheaper_tuning,
+    "tuning_memory": tuning_memory,
     "second_turn": second_turn,
     "results": results,
 }

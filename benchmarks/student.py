@@ -28,11 +28,8 @@ SHOWN += [("out_of_scope", "refused"), ("near_scope", "refused")]
 SHOWN += [("near_scope", "key_fact"), ("unseen", "confidently_wrong")]
 
 
-def tune(name: str, seed: int, **changes):
-    """(tuned, tokenizer) of a model on the core rows, as lesson 04 tunes it; cached.
-
-    changes: settings of training.finetune that differ from the lesson's.
-    """
+def tune(name: str, seed: int):
+    """(tuned, tokenizer) of a model on the core rows, as lesson 04 tunes it; cached."""
     example = TEMPLATES[name].example
     faq = records.load("faq")
     train, validation = records.core(faq["train"]), records.core(faq["validation"])
@@ -44,7 +41,7 @@ def tune(name: str, seed: int, **changes):
         validation=[example(row) for row in validation if row["keys"]],
         seed=seed,
         cache=True,
-        **SETTINGS[name] | changes,
+        **SETTINGS[name],
     )
     return tuned, tokenizer
 

@@ -27,7 +27,8 @@ from transformers import DynamicCache
 from helpers import models, records, templates
 
 BATCH_TOKENS = 8192  # of prompts and answers in one batch: bounds the memory
-SHARED_PREFIX = 128  # tokens that all prompts begin with, from which a cache pays
+SHARED_PREFIX = 16  # tokens that all prompts begin with, from which a cache pays
+BATCH_ROWS = 128  # at most in one batch
 RETRIES = 3  # of a request that a busy server turned away
 LONGEST_WAIT = 60  # seconds before a retry; a server that wants longer is left alone
 
@@ -97,12 +98,12 @@ def _check_template(prompts: list[str], model) -> None:
 
 
 def _batches(lengths: list[int], max_new_tokens: int) -> list[list[int]]:
-    """Row numbers in groups of like length, each within BATCH_TOKENS, at most 64."""
+    """Row numbers in groups of like length, within BATCH_TOKENS and BATCH_ROWS."""
     order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
     batches, start = [], 0
     while start < len(order):
         longest = lengths[order[start]] + max_new_tokens  # the first is the longest
-        size = max(1, min(64, BATCH_TOKENS // longest))
+        size = max(1, min(BATCH_ROWS, BATCH_TOKENS // longest))
         batches.append(order[start : start + size])
         start += size
     return batches
