@@ -115,8 +115,7 @@ def finetune(
         output = CACHE / _digest(json.dumps(settings))
         CACHE.mkdir(parents=True, exist_ok=True)
         # lessons that run side by side tune a model once: the second waits and takes it
-        alone = filelock.FileLock(f"{output}.lock")
-        with alone if world == 1 else contextlib.nullcontext():
+        with _alone(output) if world == 1 else contextlib.nullcontext():
             return finetune(
                 model,
                 tokenizer,
@@ -198,6 +197,22 @@ def finetune(
         _save(model, tokenizer, log, folder, settings | {"seconds": seconds})
     trainer.accelerator.wait_for_everyone()
     return Tuned(model, log, seconds, folder)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path):
+    """One process at a time; who has to wait is told so, as by a progress bar."""
+    lock = filelock.FileLock(f"{folder}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        if not models.quiet():
+            print("another lesson is tuning this very model: waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class _Trainer(Trainer):

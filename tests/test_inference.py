@@ -328,3 +328,10 @@ def test_a_missing_file_or_folder_ends_the_command_without_a_trace(
     records.write(tmp_path / "in.jsonl", [{"question": "Why?"}])
     assert command(tmp_path / "nowhere", tmp_path / "in.jsonl", tmp_path / "out") == 1
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_batch_holds_no_more_rows_than_it_may():
+    sizes = [len(batch) for batch in inference._batches([5] * 300, 10)]
+    assert sum(sizes) == 300 and max(sizes) == inference.BATCH_ROWS
+    longer = [len(batch) for batch in inference._batches([990] * 20, 10)]
+    assert sum(longer) == 20 and max(longer) == inference.BATCH_TOKENS // 1000

@@ -412,9 +412,10 @@ def test_the_cache_takes_one_run_for_another_never(
 
 
 def test_lessons_side_by_side_tune_a_model_once(
-    small, tokenizer, tmp_path, monkeypatch
+    small, tokenizer, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(training, "CACHE", tmp_path)
+    monkeypatch.setattr(models, "quiet", lambda: False)
     trained, train = [], training._Trainer.train
 
     def counted(self, **arguments):
@@ -430,6 +431,7 @@ def test_lessons_side_by_side_tune_a_model_once(
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         one, other = pool.map(lesson, [small(), small()])
     assert len(trained) == 1
+    assert capsys.readouterr().out.count("waiting for it") == 1
     assert one.folder == other.folder
     assert list(one.log["loss"]) == pytest.approx(list(other.log["loss"]))
     for ours, theirs in zip(
