@@ -8,7 +8,7 @@ OFFLINE := $(PY) tests/offline.py $(PY)
 PYTEST := OMP_WAIT_POLICY=passive $(OFFLINE) -m pytest
 # two lessons side by side take up to 9 GB
 LESSONS_AT_ONCE := $$($(PY) -c \
-	"from helpers.check import memory_gb; print(1 + ((memory_gb() or 0) > 12))")
+	"from tools.check import memory_gb; print(1 + ((memory_gb() or 0) > 12))")
 LESSONS := $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))
 NEED_GB := 5
 
@@ -24,7 +24,7 @@ AGAIN := mend that (README.md, Troubleshooting) and run the same command again
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help lab course test check slides outputs curve
+.PHONY: help lab course test check slides outputs record
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -33,7 +33,7 @@ lab: .venv/ready ## open the first lesson in JupyterLab
 	$(PY) -m jupyterlab --ServerApp.root_dir=. $(LAB) $(firstword $(LESSONS))
 
 course: .venv/ready ## run every lesson, results in outputs/course/
-	$(PY) -m helpers.course
+	$(PY) -m tools.course
 
 test: .venv/ready ## test the code and every notebook, with the network cut
 	$(PY) -m ruff check .
@@ -42,16 +42,16 @@ test: .venv/ready ## test the code and every notebook, with the network cut
 		--nbval-cell-timeout 3600 --nbval-sanitize-with tests/sanitize.cfg notebooks
 
 check: ## say what this computer lacks and how to mend it (10 seconds)
-	@if [ -x $(PY) ]; then $(PY) -m helpers.check; else python3 -m helpers.check; fi
+	@if [ -x $(PY) ]; then $(PY) -m tools.check; else python3 -m tools.check; fi
 
 slides: .venv/ready ## every lesson as slides with speaker notes, in outputs/slides/
-	$(PY) -m helpers.slides
+	$(PY) -m tools.slides
 
 outputs: .venv/ready ## run every lesson and store what it prints in the notebook
-	$(PY) -m helpers.course --in-place
+	$(PY) -m tools.course --in-place
 
-curve: .venv/ready ## measure anew what is recorded in data/recorded/ (four hours)
-	$(PY) benchmarks/curve.py
+record: .venv/ready ## measure anew what is recorded in data/recorded/ (four hours)
+	$(PY) -m tools.record
 
 # Set-up. .venv/unfinished marks a set-up under way: one that was interrupted is begun
 # anew, from pip's cache, because nobody knows what it left half written.

@@ -13,9 +13,9 @@ import time
 from unittest import mock
 
 import torch
-from student import tune
 
 from helpers import inference, models, records, templates
+from tools.student import tune
 
 COUNT, NEW = 64, 48
 

@@ -6,7 +6,7 @@ bits      bits per byte of the shipped model, a trigram table and xz -9 on the h
           documents, the sample of them in data/, the handbook and a page of prose
 samples   what the shipped model writes after twenty openings, uncut
 load      seconds to load the shipped model in a warm process, and its size on disk
-The first two need the corpus: python -m helpers.pretraining corpus, then tokenizer
+The first two need the corpus: python -m tools.tiny corpus, then tokenizer
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import torch
 import transformers
 
 from helpers import models, pretraining, records
+from tools.tiny import corpus
 
 CORPUS = Path("outputs/pretraining")
 
@@ -90,7 +91,7 @@ def flops_per_token(model, length: int) -> float:
 
 def speed(rounds: int, steps: int) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(CORPUS / "tokenizer")
-    texts = pretraining.read_texts(CORPUS / "train.jsonl")[:4000]
+    texts = corpus.read_texts(CORPUS / "train.jsonl")[:4000]
     sequences = pretraining.cut_sequences(texts, tokenizer, 512)
     loops = {
         "plain loop": plain_loop,
@@ -118,10 +119,10 @@ def speed(rounds: int, steps: int) -> None:
 
 def bits() -> None:
     model, tokenizer = models.load("tiny")
-    texts = pretraining.read_texts(CORPUS / "train.jsonl")
+    texts = corpus.read_texts(CORPUS / "train.jsonl")
     handbook = sorted((records.DATA / "larkfield" / "handbook").glob("*.md"))
     for name, documents in {
-        "held-out documents": pretraining.read_texts(CORPUS / "heldout.jsonl"),
+        "held-out documents": corpus.read_texts(CORPUS / "heldout.jsonl"),
         "sample of them": [
             row["text"] for row in records.read(records.DATA / "heldout_sample.jsonl")
         ],

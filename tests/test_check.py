@@ -7,7 +7,7 @@ from collections import namedtuple
 
 import pytest
 
-from helpers import check
+from tools import check
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -69,7 +69,7 @@ def test_only_what_the_course_needs_decides_the_exit_code(
 def test_it_runs_without_any_package():
     """-S leaves site-packages out, as before set-up."""
     result = subprocess.run(
-        [sys.executable, "-S", "-m", "helpers.check"],
+        [sys.executable, "-S", "-m", "tools.check"],
         cwd=check.ROOT,
         capture_output=True,
         text=True,

@@ -10,7 +10,7 @@ import time
 import nbformat
 import pytest
 
-from helpers import course
+from tools import course
 
 
 def notebook(folder, name, *sources):
@@ -107,7 +107,7 @@ def test_ctrl_c_keeps_what_was_finished_and_prints_the_table(tmp_path):
         notebook(tmp_path, "02_long", "import time\ntime.sleep(60)"),
         notebook(tmp_path, "03_never", "print('never')"),
     ]
-    code = "import sys; from pathlib import Path; from helpers import course; " + (
+    code = "import sys; from pathlib import Path; from tools import course; " + (
         "sys.exit(course.run([Path(p) for p in sys.argv[2:]], Path(sys.argv[1])))"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "outputs"), *map(str, paths)]

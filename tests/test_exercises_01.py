@@ -8,7 +8,7 @@ import math
 
 import pytest
 
-from helpers import exercises
+from exercises import lesson_01 as exercises
 
 
 def right_recall(found, wanted, k):

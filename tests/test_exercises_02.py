@@ -5,7 +5,8 @@ A check must pass the right answer and name the misconception of a wrong one.
 
 import pytest
 
-from helpers import exercises, records
+from exercises import lesson_02 as exercises
+from helpers import records
 
 
 def by_place(ids, prompt, length):

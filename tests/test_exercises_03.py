@@ -6,7 +6,8 @@ answer wrong costs an evening.
 
 import pytest
 
-from helpers import exercises, templates
+from exercises import lesson_03 as exercises
+from helpers import templates
 
 hydrates = exercises.hydrates_a_row.__wrapped__
 cuts = exercises.cuts_the_prompt_off.__wrapped__

@@ -8,7 +8,7 @@ import math
 
 import pytest
 
-from helpers import exercises
+from exercises import lesson_04 as exercises
 
 diagnosis = exercises.diagnosis.__wrapped__
 steps_of = exercises.steps_of.__wrapped__

@@ -9,7 +9,8 @@ import re
 
 import pytest
 
-from helpers import evaluation, exercises
+from exercises import lesson_05 as exercises
+from helpers import evaluation
 
 finds = exercises.finds_the_key.__wrapped__
 chooses = exercises.chooses_a_mark.__wrapped__

@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from helpers import exercises
+from exercises import lesson_06 as exercises
 
 chooses = exercises.chooses_a_way.__wrapped__
 splits = exercises.splits_by_customer.__wrapped__

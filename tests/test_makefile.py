@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from helpers import check
+from tools import check
 
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="make is not here")
 

@@ -69,7 +69,7 @@ BROKEN = {
 @pytest.fixture
 def copy(tmp_path):
     """A scratch copy of the course, data and models linked, with its own outputs."""
-    for name in ("helpers", "tests", "notebooks"):
+    for name in ("helpers", "exercises", "tools", "tests", "notebooks"):
         ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
         shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)

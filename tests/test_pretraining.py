@@ -17,6 +17,8 @@ import torch
 import transformers
 
 from helpers import evaluation, inference, models, pretraining, records, templates
+from tools.tiny import __main__ as command
+from tools.tiny import corpus
 
 TINY = Path(__file__).resolve().parent.parent / "data" / "models" / "tiny"
 TEXTS = [
@@ -40,7 +42,7 @@ AWKWARD = [
 def tokenizer(tmp_path_factory):
     """As lessons get it: saved to a folder and loaded by AutoTokenizer."""
     folder = tmp_path_factory.mktemp("tokenizer")
-    pretraining.build_tokenizer(TEXTS, words=400).save_pretrained(folder)
+    command.build_tokenizer(TEXTS, words=400).save_pretrained(folder)
     return transformers.AutoTokenizer.from_pretrained(folder)
 
 
@@ -164,22 +166,22 @@ def test_code_menus_and_tables_are_not_prose():
     <pre>for the_cat in the.house: print(it is in the code, not in the text).</pre>
     <table><tr><td>This is in a table, so it is not a paragraph.</td></tr></table>
     <p>Called as <code>f(x[0], y{1}) -> {x: [y], 'z': 3} #</code>.</p></body></html>"""
-    (blocks,) = pretraining.parse_html(page)
-    assert pretraining.prose(blocks) == [
+    (blocks,) = corpus.parse_html(page)
+    assert corpus.prose(blocks) == [
         "The station is ready when the light in the corner of the case turns green."
     ]
 
 
 def test_perl_and_wordnet_markup_does_not_reach_the_text():
     pod = "=head1 NAME\n\nSee B<the L<manual|perlop>> of C<< a -> b >>.\n\n    my $x;\n"
-    assert [p for p in pretraining.parse_pod(pod)[0] if p.strip()] == [
+    assert [p for p in corpus.parse_pod(pod)[0] if p.strip()] == [
         "See the manual of a -> b."
     ]
     entry = (
         '\ngale\n    n 1: a strong wind; "the gale broke the mast" [syn: {gale},\n'
         '         {storm}]\n    2: laughter\n    v 1: blow hard; "it galed"\n'
     )
-    assert [d for d in pretraining.parse_wordnet(entry) if d] == [
+    assert [d for d in corpus.parse_wordnet(entry) if d] == [
         [
             'The noun gale means a strong wind, as in "the gale broke the mast".',
             'The verb gale means to blow hard, as in "it galed".',
@@ -189,7 +191,7 @@ def test_perl_and_wordnet_markup_does_not_reach_the_text():
 
 def test_an_entry_is_read_without_its_headword():
     text = "gale\n\n   A wind.\n\n   Stronger than a breeze.\n\nhail\n\n   Ice.\n"
-    documents = [[p.strip() for p in d] for d in pretraining.parse_dictionary(text)]
+    documents = [[p.strip() for p in d] for d in corpus.parse_dictionary(text)]
     assert documents == [["A wind.", "Stronger than a breeze."], ["Ice."]]
 
 
@@ -199,7 +201,7 @@ def test_a_description_is_read_without_its_summary():
         " This shows where\n the wind comes from.\n .\n It squeaks.\n\n"
         "Package: bare\nDescription-en: has no more to say\n\n"
     )
-    documents = pretraining.parse_descriptions(text)
+    documents = corpus.parse_descriptions(text)
     assert [[" ".join(p.split()) for p in d] for d in documents] == [
         ["This shows where the wind comes from.", "It squeaks."]
     ]
@@ -285,10 +287,10 @@ def test_the_rivals_profit_from_what_they_have_read(tokenizer):
 def test_a_near_duplicate_paragraph_is_dropped_once_seen():
     first = "By noon the wind had grown to a gale and the boats went back to port."
     seen = set()
-    assert pretraining.deduplicate([first], seen) == [first]
-    assert pretraining.deduplicate([first.replace("port", "land")], seen) == []
+    assert corpus.deduplicate([first], seen) == [first]
+    assert corpus.deduplicate([first.replace("port", "land")], seen) == []
     other = "A letter says that the house on the hill was sold in the spring of 1856."
-    assert pretraining.deduplicate([other], seen) == [other]
+    assert corpus.deduplicate([other], seen) == [other]
 
 
 def test_no_held_out_document_is_trained_on(monkeypatch, tmp_path):
@@ -301,12 +303,12 @@ def test_no_held_out_document_is_trained_on(monkeypatch, tmp_path):
             (folder / f"{i}.txt").write_text(f"{words.capitalize()} the end of it.")
         return "1.0"
 
-    monkeypatch.setattr(pretraining, "fetch", fetch)
-    row = ("micro", "deb", "*.txt", pretraining.parse_text, "CC0-1.0")
-    monkeypatch.setattr(pretraining, "SOURCES", [row])
-    pretraining.main(["corpus", "--output", str(tmp_path)])
-    train = pretraining.read_texts(tmp_path / "train.jsonl")
-    held_out = pretraining.read_texts(tmp_path / "heldout.jsonl")
+    monkeypatch.setattr(corpus, "fetch", fetch)
+    row = ("micro", "deb", "*.txt", corpus.parse_text, "CC0-1.0")
+    monkeypatch.setattr(corpus, "SOURCES", [row])
+    command.main(["corpus", "--output", str(tmp_path)])
+    train = corpus.read_texts(tmp_path / "train.jsonl")
+    held_out = corpus.read_texts(tmp_path / "heldout.jsonl")
     assert (len(train), len(held_out)) == (198, 2)
     assert not set(train) & set(held_out)
     (source,) = json.loads((tmp_path / "sources.json").read_text())
@@ -317,7 +319,7 @@ def test_no_held_out_document_is_trained_on(monkeypatch, tmp_path):
 def test_a_machine_without_apt_get_is_told_so(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SystemExit, match="apt-get not found.*Debian or Ubuntu"):
-        pretraining.fetch("dict-wn", "deb", tmp_path)
+        corpus.fetch("dict-wn", "deb", tmp_path)
 
 
 def test_every_weight_has_one_optimizer_and_only_matrices_decay(model):

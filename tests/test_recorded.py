@@ -25,7 +25,7 @@ def test_something_is_recorded():
 def test_nothing_recorded_is_older_than_its_data(path):
     files = json.loads(path.read_text(encoding="utf-8"))["files"]
     assert files
-    assert changed(records.DATA, files) == [], "measure anew: make curve"
+    assert changed(records.DATA, files) == [], "measure anew: make record"
 
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
@@ -42,7 +42,7 @@ def test_the_notice_names_what_changed():
     old = {"code": code, "packages": {"torch": "1.0"}}
     assert notice("routing", old) == (
         "recorded/routing.json: tokens.py, torch changed since it was measured; "
-        "where that moves its figures: python benchmarks/curve.py routing"
+        "where that moves its figures: python -m tools.record routing"
     )
     now = {"torch": version("torch"), "no-such-package": "1.0"}
     assert notice("routing", {"code": {}, "packages": now}) == ""
@@ -75,16 +75,15 @@ def notice(name, recorded):
         return ""
     return (
         f"recorded/{name}.json: {', '.join(since)} changed since it was measured; "
-        f"where that moves its figures: python benchmarks/curve.py {name}"
+        f"where that moves its figures: python -m tools.record {name}"
     )
 
 
 def test_the_table_of_the_readme_is_the_recorded_one(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    import curve
+    from tools import record
 
-    table = curve.results_table()
+    table = record.results_table()
     assert table.count("|\n") >= 8
-    begin, end = map(curve.MARK.format, curve.ENDS)
+    begin, end = map(record.MARK.format, record.ENDS)
     _, _, rest = (ROOT / "README.md").read_text(encoding="utf-8").partition(begin)
     assert rest.partition(end)[0].strip() == table.strip()

@@ -15,7 +15,7 @@ from html.parser import HTMLParser
 import nbformat
 import pytest
 
-from helpers import course, slides
+from tools import course, slides
 
 REVEAL = "sphinx_revealjs/_static/revealjs/"
 FONTS = REVEAL + "dist/theme/fonts/source-sans-pro/"
@@ -204,7 +204,7 @@ def test_a_package_that_is_not_the_pinned_one_is_refused(wheels, tmp_path, capsy
 
 def test_without_a_network_the_first_run_says_what_to_do(no_index, notebook, tmp_path):
     output = tmp_path / "decks"
-    command = [sys.executable, "-m", "helpers.slides", "--output", output, notebook]
+    command = [sys.executable, "-m", "tools.slides", "--output", output, notebook]
     run = subprocess.run(command, cwd=course.ROOT, capture_output=True, text=True)
     assert run.returncode == 1
     assert "could not be fetched" in run.stderr and "network" in run.stderr

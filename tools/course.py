@@ -1,6 +1,6 @@
 """Run the lessons top to bottom, each in a fresh kernel, and gather their verdicts.
 
-    python -m helpers.course [--in-place] [NOTEBOOK ...]
+    python -m tools.course [--in-place] [NOTEBOOK ...]
 
 In: notebooks. Out: executed notebooks and HTML in outputs/course/, a table at the end.
 It knows nothing about what lessons do; it reads the verdicts that they leave behind.
@@ -159,7 +159,7 @@ def run(notebooks: list[Path], outputs: Path, in_place: bool = False) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m helpers.course",
+        prog="python -m tools.course",
         description="Run lessons top to bottom and write them to outputs/course/.",
     )
     parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK")

@@ -1,6 +1,6 @@
 """Lessons as slides with speaker notes, which open without a network.
 
-    python -m helpers.slides [--output DIR] [NOTEBOOK ...]
+    python -m tools.slides [--output DIR] [NOTEBOOK ...]
 
 In: notebooks; the `slideshow` metadata of a cell says where a slide begins. Out: for
 each a deck outputs/slides/NN_name.html, and assets/ beside the decks, to be copied with
@@ -18,7 +18,7 @@ from pathlib import Path
 import nbformat
 from nbconvert import SlidesExporter
 
-from helpers.course import OUTPUTS, lessons, write
+from tools.course import OUTPUTS, lessons, write
 
 # What a deck is shown with comes out of packages for Python: pip is wherever the course
 # is, and knows the proxy there. Folder in assets/ -> pinned wheel, what to take of it.
@@ -198,7 +198,7 @@ def deck(notebook: Path) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m helpers.slides",
+        prog="python -m tools.slides",
         description="Make a deck of slides with speaker notes (key s) of each lesson.",
     )
     parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK")

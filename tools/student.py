@@ -1,4 +1,4 @@
-"""What tuning on the core rows buys, three seeds: python benchmarks/student.py
+"""What tuning on the core rows buys, three seeds: python -m tools.student
 
 The student with the settings of lesson 04 (chosen on the validation questions), scored
 on the core test questions and the unseen facts beside the untuned student, the nearest

@@ -1,6 +1,6 @@
 """What the course needs and this computer lacks, in seconds, and how to mend it.
 
-    python -m helpers.check
+    python -m tools.check
 
 In: this computer and requirements.txt. Out: a line per need; exit code 1 when
 something is missing that the course cannot do without. Standard library only: it may

@@ -1,4 +1,4 @@
-"""Measurements too long for a lesson, recorded under data/recorded: make curve
+"""Measurements too long for a lesson, recorded under data/recorded: make record
 
 Each is one file: what was measured, with which settings, the SHA-256 of the data and of
 the code it hangs on, the packages' versions, and the scores. A test fails when the data
@@ -24,9 +24,7 @@ from pathlib import Path
 
 import pandas as pd
 import peft
-import tickets
 import torch
-from student import NEW, SETTINGS, TEMPLATES, tune
 
 from helpers import (
     evaluation,
@@ -38,6 +36,8 @@ from helpers import (
     tokens,
     training,
 )
+from tools import tickets
+from tools.student import NEW, SETTINGS, TEMPLATES, tune
 
 FOLDER = records.DATA / "recorded"
 ROOT = records.DATA.parent
@@ -550,7 +550,7 @@ NAMES = {
     "smollm2, tuned": "SmolLM2, tuned in the top half of its layers",
 }
 ENDS = ("begin", "end")
-MARK = "<!-- {} of the results: python benchmarks/curve.py results -->\n"
+MARK = "<!-- {} of the results: python -m tools.record results -->\n"
 
 
 def results_table() -> str:

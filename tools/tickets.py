@@ -1,4 +1,4 @@
-"""Which desk a ticket goes to, four ways: python benchmarks/tickets.py
+"""Which desk a ticket goes to, four ways: python -m tools.tickets
 
 Counting words (bag of words, logistic regression), the student asked without and with
 examples, and the base model tuned on all training tickets. Scored on tickets_test with
