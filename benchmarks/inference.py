@@ -12,10 +12,10 @@ from __future__ import annotations
 import time
 from unittest import mock
 
-import torch
-
-from helpers import inference, models, records, templates
+from helpers import inference, models, records
 from tools.student import tune
+
+import torch
 
 COUNT, NEW = 64, 48
 
@@ -37,7 +37,7 @@ def one_by_one(prompts, model, tokenizer):
 
 def speed(rows) -> None:
     model, tokenizer = models.load("smollm2")
-    prompts = [templates.CHAT.prompt(row) for row in rows[:COUNT]]
+    prompts = [records.prompt(row) for row in rows[:COUNT]]
     inference.generate(prompts[:2], model, tokenizer, max_new_tokens=4)  # warm up
     seconds = {}
     for ask in (batched, nothing_shared, one_by_one):
@@ -51,7 +51,6 @@ def speed(rows) -> None:
 def sameness(name: str) -> None:
     tuned, tokenizer = tune(name, seed=0)
     model = tuned.model.float()
-    model.config.prompt_template = None  # raw prompts are meant here
     # from 3 to 200 tokens: the text of the handbook, cut at growing lengths
     text = (records.DATA / "larkfield" / "handbook").glob("*.md")
     ids = tokenizer("\n".join(p.read_text(encoding="utf-8") for p in sorted(text)))

@@ -18,11 +18,11 @@ import time
 from pathlib import Path
 from unittest import mock
 
-import torch
-import transformers
-
 from helpers import models, pretraining, records
 from tools.tiny import corpus
+
+import torch
+import transformers
 
 CORPUS = Path("outputs/pretraining")
 

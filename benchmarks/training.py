@@ -4,8 +4,7 @@ Four ways tune the same layers of the student on the same rows, one after the ot
 each in a process of its own: finetune; Trainer with bf16, random order and full logits;
 batch 1 in float32; TRL's SFTTrainer with its defaults. The large memory pages that
 importing helpers asks for are left to finetune. Prints seconds per epoch, the ratio to
-finetune, and peak memory. TRL is not among the course's requirements: without
-it (pip install trl==1.16.0) its line says so.
+finetune, and peak memory.
 """
 
 from __future__ import annotations
@@ -19,24 +18,33 @@ import tempfile
 import time
 from functools import partial
 
+from helpers import models, records, templates, tokens, training
+
 import torch
 import transformers
 from transformers import Trainer, TrainingArguments
 
-from helpers import models, records, templates, tokens, training
 
-LAYERS = "top half"
-
-
-def ours(model, tokenizer, examples):
+def ours(model, tokenizer, rows):
     return training.finetune(
-        model, tokenizer, examples, epochs=1, train_layers=LAYERS
+        model, tokenizer, rows, epochs=1, method="top half"
     ).seconds
 
 
-def plain_trainer(model, tokenizer, examples, batch_size=8, bf16=True):
-    rows = tokens.encode_all(examples, tokenizer)
-    training._choose_layers(model, LAYERS)
+def choose_top_half(model) -> None:
+    """Gradients in the student's upper layers, those weights in float32."""
+    body = model.base_model
+    model.requires_grad_(False)
+    for part in (*body.layers[len(body.layers) // 2 :], body.norm):
+        part.requires_grad_(True)
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
+
+
+def plain_trainer(model, tokenizer, rows, batch_size=8, bf16=True):
+    rows = tokens.encode_all([records.messages(row) for row in rows], tokenizer)
+    choose_top_half(model)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
             model=model,
@@ -47,20 +55,23 @@ def plain_trainer(model, tokenizer, examples, batch_size=8, bf16=True):
         return _timed(trainer)
 
 
-def batch_of_one(model, tokenizer, examples):
-    return plain_trainer(model.float(), tokenizer, examples, batch_size=1, bf16=False)
+def batch_of_one(model, tokenizer, rows):
+    return plain_trainer(model.float(), tokenizer, rows, batch_size=1, bf16=False)
 
 
-def trl(model, tokenizer, examples):
+def trl(model, tokenizer, rows):
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    training._choose_layers(model, LAYERS)
+    prompts = [templates.prompt(records.prompt(row), tokenizer).text for row in rows]
+    answers = [records.answer(row) for row in rows]
+    examples = Dataset.from_dict({"prompt": prompts, "completion": answers})
+    choose_top_half(model)
     with tempfile.TemporaryDirectory() as folder:
         trainer = SFTTrainer(
             model=model,
             args=_arguments(SFTConfig, folder, 8),  # bf16 and checkpointing by default
-            train_dataset=Dataset.from_list(examples),
+            train_dataset=examples,
             processing_class=tokenizer,
         )
         return _timed(trainer)
@@ -99,9 +110,9 @@ WAYS = {
 def measure(way: str, count: int) -> str:
     """Seconds and peak memory of one way, in a process of its own: "seconds GB"."""
     rows = records.read(records.DATA / "larkfield" / "faq_train.jsonl")
-    examples = [templates.CHAT.example(row) for row in rows[:: len(rows) // count]]
+    rows = rows[:: len(rows) // count][:count]
     model, tokenizer = models.load("smollm2")
-    seconds = WAYS[way](model, tokenizer, examples[:count])
+    seconds = WAYS[way](model, tokenizer, rows)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return f"{seconds:.2f} {peak:.2f}"
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from exercises import exercise
-from helpers import templates
+from helpers import records, templates
+
+from jinja2 import Template
 
 
 @exercise
@@ -100,6 +102,7 @@ def find_leaks(leaks: Callable) -> str | None:
 @exercise
 def three_fields(prompt_of: Callable) -> str | None:
     """prompt_of({"instruction", "input", "output"}) -> the prompt of templates.QA."""
+    template = Template(templates.QA)
     for row in (
         {"instruction": "Which day?", "input": "We met on Monday.", "output": "day 1"},
         {"instruction": "Name a month.", "input": "", "output": "May, for one"},
@@ -107,7 +110,9 @@ def three_fields(prompt_of: Callable) -> str | None:
         prompt = prompt_of(dict(row))
         if prompt is ...:
             return ...
-        right = templates.QA.prompt(row)
+        right = template.render(
+            messages=records.prompt(row), add_generation_prompt=True
+        )
         if prompt == right:
             continue
         if not isinstance(prompt, str):

@@ -6,12 +6,15 @@ import math
 from collections.abc import Callable
 
 from exercises import exercise
-from helpers import evaluation, templates
+from helpers import evaluation, records, templates
+
+from jinja2 import Template
 
 
 @exercise
 def hydrates_a_row(hydrate: Callable) -> str | None:
     """hydrate({"instruction", "input", "output"}) -> the prompt of templates.ALPACA."""
+    template = Template(templates.ALPACA)
     for row in (
         {"instruction": "Name a month.", "input": "", "output": "May will do"},
         {"instruction": "Name a day.", "input": None, "output": "Monday will do"},
@@ -21,7 +24,9 @@ def hydrates_a_row(hydrate: Callable) -> str | None:
         prompt = hydrate(dict(row))
         if prompt is ...:
             return ...
-        right = templates.ALPACA.prompt(row)
+        right = template.render(
+            messages=records.prompt(row), add_generation_prompt=True
+        )
         if prompt == right:
             continue
         if not isinstance(prompt, str):

@@ -9,22 +9,18 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import io
 import json
-import logging
-import os
 import re
 import textwrap
 from collections import Counter
-from pathlib import Path
 from typing import NamedTuple
+
+from helpers import models, records
 
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 from sklearn.feature_extraction.text import TfidfVectorizer
-
-from helpers import models, records
 
 RESAMPLES = 10_000
 # Before a key: no letter or digit, no "1." of a decimal. Before one that begins with a
@@ -44,6 +40,7 @@ def has_key(answer: str, keys: list[str]) -> bool:
     """Whether an answer contains one of the keys as whole words, case ignored.
 
     "40" is not found in "140", "40.5", "2040" or "minus 40", nor "Wing" in "drawing".
+    Built by hand in lesson 05, "Exercise: key facts by hand".
     """
     answer = answer.replace("’", "'")
     for key in keys:
@@ -159,10 +156,8 @@ def score(answers: list[str], rows: list[dict]) -> Score:
         raise ValueError("no answers and no records: there is nothing to score")
     out = []
     for number, (answer, record) in enumerate(zip(answers, rows, strict=True), 1):
-        found = records.form(record)
-        if found is None or found[1] is None:
+        if (reference := records.answer(record)) is None:
             raise ValueError(f"row {number} has no reference answer: {sorted(record)}")
-        reference = record[found[1]]
         row = {
             "id": record.get("id", number),
             "kind": record.get("kind") or "all",
@@ -221,82 +216,25 @@ def _bootstrap(values: np.ndarray) -> tuple[float, float]:
 def nearest_question(questions: list[str], train: list[dict]) -> list[str]:
     """The trivial baseline: the answer that stands under the most similar question.
 
-    Similar by TF-IDF over words and pairs of words (scikit-learn), cosine.
+    Similar by TF-IDF over words and pairs of words (scikit-learn), cosine; a question
+    that shares no word with any of them is compared by its characters.
     train: records with an answer. Returns one of their answers per question.
     """
     asked = [records.prompt_text(record) for record in train]
-    vectorizer = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2))
-    known = vectorizer.fit_transform(asked)
-    best = (vectorizer.transform(questions) @ known.T).toarray().argmax(axis=1)
-    return [train[i][records.form(train[i])[1]] for i in best]
-
-
-def harness(
-    model, tokenizer, task: str | os.PathLike, limit: int | None = None
-) -> pd.DataFrame:
-    """Run a multiple-choice task of EleutherAI's lm-eval on a model.
-
-    task: one of its names, such as "arc_easy" (the data then come from the hub), or a
-    YAML file that describes a task; paths in it count from the course's folder.
-    limit: only so many of its items, the first ones.
-    Each choice is scored by its log-probability after the prompt, with no examples
-    before it and no chat template. Returns a frame with one row per item: the item's
-    own fields, log_probabilities (in nats, one per choice) and correct (whether the
-    right choice has the highest, which the harness calls acc).
-    Raises KeyError when there is no such task.
-    """
-    # several seconds to import, so only where it is asked for
-    import datasets
-    from lm_eval import evaluate
-    from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
-
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    own = Path(task).suffix == ".yaml"
-    hide = contextlib.nullcontext()
-    if models.quiet():
-        datasets.disable_progress_bars()
-        hide = contextlib.redirect_stderr(io.StringIO())  # where its own bars go
-    with hide, contextlib.chdir(models.ROOT):
-        # its own tasks are thousands of files: not read where they are not needed
-        manager = TaskManager(include_defaults=not own)
-        tasks = manager.load(str(Path(task).absolute()) if own else task)
-        # float32: rounded to bfloat16, the sums of two sentences can tie.
-        # A text without a prompt begins as in pretraining, after end-of-text; by itself
-        # the harness takes the tokenizer's bos, which in a chat model begins a message.
-        lm = HFLM(
-            model,
-            tokenizer=tokenizer,
-            batch_size=32,
-            softmax_dtype="float32",
-            prefix_token_id=tokenizer.get_vocab().get("<|endoftext|>"),
-        )
-        results = evaluate(lm=lm, task_dict=tasks, limit=limit, bootstrap_iters=0)
-    (items,) = results["samples"].values()
-    return pd.DataFrame(
-        item["doc"]
-        | {
-            "log_probabilities": [float(value) for value, _ in item["filtered_resps"]],
-            "correct": bool(item["acc"]),
-        }
-        for item in items
-    )
-
-
-def minimal_pairs(model, tokenizer) -> pd.DataFrame:
-    """Which of two sentences the model finds likelier: the grammatical or the other.
-
-    The 200 pairs of data/minimal_pairs, each two sentences that differ in a word or in
-    the order of two, asked as BLiMP asks (Warstadt et al. 2020), through `harness`.
-    Returns a frame with one row per pair, indexed by id: phenomenon, sentence_good,
-    sentence_bad, good and bad (log-probabilities of the sentences, in nats), correct
-    (good is the higher). Guessing gets half of them.
-    """
-    task = records.DATA / "minimal_pairs" / "minimal_pairs.yaml"
-    frame = harness(model, tokenizer, task).set_index("id")
-    frame[["good", "bad"]] = frame.pop("log_probabilities").tolist()
-    columns = ["phenomenon", "sentence_good", "sentence_bad", "good", "bad", "correct"]
-    return frame[columns]
+    by_words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2))
+    by_letters = TfidfVectorizer(analyzer="char", ngram_range=(1, 3))
+    best = np.zeros(len(questions), dtype=int)
+    left = np.arange(len(questions))  # those without an answer so far
+    for vectorizer in (by_words, by_letters):
+        with contextlib.suppress(ValueError):  # nothing to count in any question
+            known = vectorizer.fit_transform(asked)
+            texts = [questions[i] for i in left]
+            alike = (vectorizer.transform(texts) @ known.T).toarray()
+            best[left] = alike.argmax(axis=1)
+            left = left[alike.max(axis=1) == 0]
+        if not len(left):
+            break
+    return [records.answer(train[i]) for i in best]
 
 
 class Verdict(NamedTuple):
@@ -338,7 +276,8 @@ def verdict(
     that the first is greater than the second (alternative="less": smaller); the others,
     among them a trivial baseline, are shown beside.
     *holds* when the 95 % bootstrap interval of the difference lies on the claimed side
-    of 0, *does not hold* when on the other, else *undecided*.
+    of 0, *does not hold* when on the other, else *undecided*. Where all rows agree, and
+    so all resamples, the interval is that of a sign test: up to five are undecided.
     lesson: where the claim is made, such as "04"; the verdict is then kept in
     outputs/verdicts, for the table that gathers them all.
     Raises ValueError when rows are not paired or fewer than two scores are given.
@@ -357,6 +296,9 @@ def verdict(
             )
     paired = (ours - theirs).to_numpy()
     low, high = _bootstrap(paired)
+    if paired.any() and np.ptp(paired) < 1e-9:  # at least this share agrees, else it is
+        agree = 0.025 ** (1 / len(paired))  # chance; the rest may differ as far
+        low, high = sorted((high, low * (2 * agree - 1)))
     side = 1 if alternative == "greater" else -1
     result = "undecided"
     if min(side * low, side * high) > 0:

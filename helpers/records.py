@@ -1,7 +1,7 @@
-"""Records: JSONL files in, lists of dicts out, and every fault named by its row.
+"""Records: rows in, each as it stands in its file or as a conversation out.
 
-In: a path, or the name of a set in data/ or on the Hugging Face hub.  Out: rows as they
-stand there. Knows nothing of prompts, tokens or models.
+In: a path, or the name of a set in data/ or on the Hugging Face hub.  Out: lists of
+dicts, and messages. Knows nothing of templates, tokens or models.
 
     python -m helpers.records FILE [OTHER ...]     check FILE, and for leaks into OTHERs
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import functools
 import os
 import re
@@ -19,252 +18,202 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-import jsonlines
-import pandas as pd
+from helpers.checks import check, normalise, notices
+from helpers.files import RecordsError, capped, places, read, safe_console, write
+
+__all__ = ["check", "normalise", "notices", "places", "write"]  # handed on
 
 DATA = Path(__file__).resolve().parent.parent / "data"
-
-# The forms of record that the course understands: (prompt fields, answer field).
-# The first that fits a record is used, the longer before the shorter ones; the input
-# beside an instruction may be empty.
-FORMS = (
-    (("question",), "answer"),
-    (("instruction", "input"), "output"),
-    (("instruction", "input"), "response"),
-    (("instruction",), "output"),
-    (("instruction",), "response"),
-    (("input",), "output"),
-    ((), "text"),
-)
-FORM_NAMES = (
-    "question/answer, instruction/response, instruction/input/output, "
-    "input/output, text"
-)
-# Fields that may stand beside a form and are carried along, not trained on.
-EXTRAS = {"id", "fact", "topic", "keys", "core", "kind", "check"}
-EXTRAS |= {"source", "held_out", "hard"}
 SPLITS = ("train", "validation", "test")
 # Sets of the hub that lessons name, and what is read instead where it does not answer.
 STAND_INS = {"tatsu-lab/alpaca": "instructions", "lamini/lamini_docs": "faq"}
 HUB_SECONDS = 5  # to wait for the hub's first answer
+FORM_NAMES = (
+    "question/answer, question/context/answer, instruction/response, "
+    "instruction/input/output, instruction/context/response, input/output, "
+    "prompt/completion, messages, conversations, text"
+)
+# What asks, and what may answer it: the first pair that a row has is its form.
+ASKS = {"question": ["answer"], "instruction": ["output", "response"]}
+ASKS |= {"input": ["output"], "prompt": ["completion"]}
+BESIDE = ("context", "input")  # of a question or an instruction; may be empty
+BEFORE = ("system", "history")  # a line, and pairs of [asked, answered]
+TALKS = ("messages", "conversations")  # OpenAI's and ShareGPT's
+LISTS = (*TALKS, "prompt", "completion")  # which may be lists of turns
+FIELDS = {*ASKS, *sum(ASKS.values(), []), *BESIDE, *BEFORE, *TALKS, "text"}
+ROLES = {role: role for role in ("system", "user", "assistant")}
+ROLES |= {"developer": "system", "human": "user", "gpt": "assistant"}
+TOOLS = ("tool", "function", "function_call", "observation")
+# Fields of ours that may stand beside a form: carried along, known not to be learnt.
+EXTRAS = {"id", "fact", "topic", "keys", "core", "kind", "check"}
+EXTRAS |= {"source", "held_out", "hard"}
 # Names under which tables of texts keep what is to be learnt; not learnt beside "text".
 LABELS = {"label", "labels", "category", "class", "intent", "target"}
-LABELS |= {answer for fields, answer in FORMS if fields}
-MAX_WORDS = 300  # about 400 tokens: what fits a context of 512 with its template
+LABELS |= {"answer", "output", "response", "completion"}
 
 
-class RecordsError(ValueError):
-    """A file that cannot be used; the message lists every fault, one per line."""
+class RowError(ValueError):
+    """A row that cannot be used: RowError(fault, as `check` names it; detail)."""
+
+    def __str__(self) -> str:
+        return self.args[1]
 
 
-def form(record: dict) -> tuple[tuple[str, ...], str | None] | None:
-    """The form of a record: (prompt fields, answer field), or None.
+def form(row: dict) -> tuple[tuple[str, ...], str | None] | None:
+    """The form of a row: (fields that ask, the field that answers), or None.
 
-    The answer field is None for a record that only asks (a question to answer).
+    The second is None for a row that only asks; a conversation is both in one field.
     """
-    for prompt_fields, answer in FORMS:
-        if answer in record and all(name in record for name in prompt_fields):
-            return prompt_fields, answer
-    for prompt_fields, _ in FORMS:
-        if prompt_fields and all(name in record for name in prompt_fields):
-            return prompt_fields, None
+    asks = None
+    for name in TALKS:
+        if row.get(name) is not None:
+            return (name,), name
+    for ask, answers in ASKS.items():
+        if ask in row:
+            beside = BESIDE if ask in ("question", "instruction") else ()
+            fields = (ask, *(name for name in beside if name in row))
+            for answer in answers:
+                if answer in row:
+                    return fields, answer
+            asks = asks or (fields, None)
+    return ((), "text") if "text" in row else asks
+
+
+def messages(row: dict) -> list[dict]:
+    """A row as a conversation: the list of {"role", "content"} that templates take.
+
+    A system line if there is one, then user and assistant in turn. What stands beside a
+    question or an instruction follows it after a blank line; a row that only asks ends
+    with the user. A `text` is one turn of the assistant, without any user: raw text.
+    Raises RowError, a ValueError, that names the field and what was found.
+    """
+    if (found := form(row)) is None:
+        has = f"record has the fields {', '.join(map(repr, row)) or 'none'}"
+        raise RowError("missing field", f"{has}: needs one of {FORM_NAMES}")
+    fields, answer = found
+    if answer == "text":
+        return [{"role": "assistant", "content": _text("'text'", row["text"])}]
+    turns = [("'system'", "system", row.get("system"))]  # (where, role, content)
+    history = row.get("history") or []
+    for pair in history if isinstance(history, list) else [history]:
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise RowError("turns", f"'history' holds {pair!r:.40}, no pair of texts")
+        turns += [("'history'", "user", pair[0]), ("'history'", "assistant", pair[1])]
+    for name, role in {fields[0]: "user", answer: "assistant"}.items():
+        value = row.get(name)
+        if isinstance(value, list) and name in LISTS:
+            turns += [_turn(f"turn {n} of {name!r}", t) for n, t in enumerate(value, 1)]
+        elif name in TALKS:
+            raise RowError("not a list", f"{name!r} is no list of turns: {value!r:.40}")
+        elif role == "user":
+            texts = [_text(repr(field), row[field], field != name) for field in fields]
+            turns.append((repr(name), role, "\n\n".join(filter(None, texts))))
+        elif name:
+            turns.append((repr(name), role, value))
+    said = [(role, _text(where, text, role == "system")) for where, role, text in turns]
+    said = [{"role": role, "content": text} for role, text in said if text]
+    roles = [turn["role"] for turn in said]
+    talk = roles[1:] if roles[:1] == ["system"] else roles
+    if not talk or talk != (["user", "assistant"] * len(talk))[: len(talk)]:
+        fault = f"{fields[0]!r} is by {', '.join(roles) or 'nobody':.60}"
+        raise RowError("turns", f"{fault}: needs user, then assistant, and so on")
+    return said
+
+
+def _turn(where: str, turn: object) -> tuple[str, str, object]:
+    """(where, role, content) of a turn in OpenAI's or ShareGPT's names."""
+    if not isinstance(turn, dict):
+        raise RowError("turns", f"{where} is no role with content: {turn!r:.40}")
+    by = turn.get("role", turn.get("from"))
+    content = turn.get("content", turn.get("value"))
+    if by in TOOLS or turn.get("tool_calls") or turn.get("function_call"):
+        raise RowError(
+            "not supported", f"{where} calls a tool or is one's: take it out"
+        )
+    if not isinstance(by, str) or by not in ROLES:
+        raise RowError("turns", f"{where} is by {by!r:.40}: needs user or assistant")
+    if isinstance(content, list):
+        for part in content:
+            kind = part.get("type") if isinstance(part, dict) else part
+            if kind != "text":
+                raise RowError("not supported", f"{where} holds {kind!r:.40}, not text")
+        content = "\n".join(_text(where, part.get("text")) for part in content)
+    return where, ROLES[by], content
+
+
+def _text(where: str, value: object, may_be_empty: bool = False) -> str:
+    if value is None and may_be_empty:
+        return ""
+    if not isinstance(value, str):
+        kind = type(value).__name__
+        raise RowError("not text", f"{where} is {kind}, not text: {value!r:.40}")
+    if not value.strip() and not may_be_empty:
+        raise RowError("blank", f"{where} has no text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        half = f"{where} holds half of a character ({ascii(value[error.start])[1:-1]})"
+        raise RowError("half a character", f"{half}: write it anew") from None
+    return value.strip()
+
+
+def prompt(row: dict) -> list[dict]:
+    """What a model is asked: the messages up to the last answer; none before a text."""
+    said = messages(row)
+    return said[:-1] if said[-1]["role"] == "assistant" else said
+
+
+def answer(row: dict) -> str | None:
+    """The last answer of a row, or its text; None where there is none to be used."""
+    name = (form(row) or (None, None))[1]
+    if name and isinstance(row[name], str) and name not in TALKS:
+        return row[name].strip()
+    with contextlib.suppress(RowError):
+        last = messages(row)[-1]
+        return last["content"] if last["role"] == "assistant" else None
     return None
 
 
-def read(path: str | os.PathLike) -> list[dict]:
-    """Read a JSONL file: one JSON object per line, UTF-8; empty lines hold no record.
+def prompt_text(row: dict) -> str:
+    """What a row asks, or its text, as one string, to compare and to show.
 
-    Returns the rows in order. Raises RecordsError that names every bad line as
-    `file:line: what is wrong`; FileNotFoundError, IsADirectoryError say what to give.
+    Fields, or turns, joined by newlines; empty for a row that cannot be used.
     """
-    path = Path(path)
-    if path.is_dir():
-        files = ", ".join(sorted(p.name for p in path.glob("*.jsonl"))) or "none"
-        raise IsADirectoryError(
-            f"{path} is a folder: give one JSONL file (in it: {files})"
-        )
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{path}: no such file (looked from {Path.cwd()}): check the path"
-        )
-    rows, faults = [], []
-    with path.open("rb") as file:  # bytes, so that a bad line does not hide the next
-        # "utf-8-sig" takes off the mark that some editors put first
-        lines = (
-            (line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line).rstrip(
-                b"\r\n"
-            )
-            for number, line in enumerate(file)
-        )
-        with jsonlines.Reader(lines) as reader:
-            while True:
-                try:
-                    rows.append(reader.read(type=dict, skip_empty=True))
-                except EOFError:
-                    break
-                except jsonlines.InvalidLineError as error:
-                    reason = _reason(error)
-                    faults.append(f"{path}:{error.lineno}: {reason}")
-    if faults and not rows and (separator := _csv_separator(path)):
-        how = "" if separator == "," else f", sep={separator!r}"
-        raise RecordsError(
-            f"{path}: this looks like a table (CSV), not JSONL. Turn it into "
-            "JSONL with\n"
-            f"  pandas.read_csv({str(path)!r}{how}).to_json("
-            f"{str(path.with_suffix('.jsonl'))!r}, orient='records', lines=True)"
-        )
-    if faults:
-        good = f"{len(rows)} other lines are good"
-        raise RecordsError("\n".join([*faults, f"{len(faults)} bad lines, {good}"]))
-    if not rows:
-        raise RecordsError(
-            f"{path}: the file is empty: it needs one JSON object per line"
-        )
-    return rows
-
-
-def _reason(error: jsonlines.InvalidLineError) -> str:
-    """Say in plain words what is wrong with a line."""
-    cause = error.__cause__
-    if isinstance(cause, UnicodeDecodeError):
-        found = cause.object[cause.start : cause.start + 1].hex()
-        return f"not UTF-8 (byte 0x{found} at {cause.start}): save the file as UTF-8"
-    if cause is not None and hasattr(cause, "colno"):
-        return f"not JSON ({cause.msg} at column {cause.colno}): mend this line"
-    kind = "a JSON value" if "object" not in str(error) else "not an object"
-    return f"not a JSON object but {kind}: each line must be like {{...}}"
-
-
-def _csv_separator(path: Path) -> str | None:
-    """What separates the columns of a file that looks like a table, else None."""
-    with path.open("rb") as file:
-        first = file.readline()
-    separator = max(",;\t", key=lambda c: first.count(c.encode()))
-    looks = separator.encode() in first and not first.lstrip().startswith((b"{", b"["))
-    return separator if looks or path.suffix.lower() in {".csv", ".tsv"} else None
-
-
-def write(path: str | os.PathLike, rows: list[dict]) -> None:
-    """Write rows as JSONL; a file that is there stays until the new one is whole.
-
-    Raises OSError when there is no room or no permission, TypeError that names the row
-    that JSON cannot hold.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with jsonlines.open(temporary, "w") as writer:
-            for number, row in enumerate(rows, 1):
-                try:
-                    writer.write(row)
-                except TypeError as error:
-                    raise TypeError(
-                        f"row {number} cannot be written: {error}"
-                    ) from None
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"could not write {path} ({error.strerror}): free some space or choose "
-            "another place; what was there before is untouched",
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def normalise(text: str) -> str:
-    """Lower case, straight apostrophes, words and digits only: for comparing texts."""
-    text = text.casefold().replace("’", "'")
-    return " ".join(re.findall(r"[\w']+", text))
-
-
-def prompt_text(record: dict) -> str:
-    """What a record asks: its prompt fields, or its text, joined by newlines."""
-    found = form(record)
-    if found is None:
+    fields, _ = form(row) or ((), None)
+    talk = fields and any(row.get(name) for name in BEFORE)
+    if talk or any(isinstance(row[name], list) for name in fields):
+        with contextlib.suppress(RowError):
+            return "\n".join(turn["content"] for turn in prompt(row))
         return ""
-    names = found[0] or ("text",)
-    return "\n".join(str(record[name] or "") for name in names)
+    return "\n".join(str(row.get(name) or "") for name in fields or ("text",))
 
 
-def check(
-    rows: list[dict], others: dict[str, list[dict]] | None = None
-) -> pd.DataFrame:
-    """Find what would spoil a training set: one line per fault.
+def unlearnt(rows: Iterable[dict]) -> dict[str, int]:
+    """The fields that training leaves out, each with the number of rows that have it.
 
-    others: name -> rows of the other splits; a question that stands in one of them
-    as well (case and punctuation aside) is a leak.
-    Returns a frame with columns row (from 1, as the lines of the file), fault, detail.
+    They are no part of the row's form and none of EXTRAS; empty ones do not count.
     """
-    faults: list[tuple[int, str, str]] = []
-    seen: dict[str, int] = {}
-    elsewhere: dict[str, str] = {}
-    for name, other in (others or {}).items():
-        for number, record in enumerate(other, 1):
-            key = normalise(prompt_text(record))
-            elsewhere.setdefault(key, f"{name} row {number}")
-    known = {name for fields, answer in FORMS for name in (*fields, answer)} | EXTRAS
-    for number, record in enumerate(rows, 1):
-        found = form(record)
-        labels = LABELS if found == ((), "text") else set()
-        for name in sorted(set(record) & labels):
-            detail = f"{name!r} beside 'text', which alone would be learnt: rename them"
-            detail += " 'input' and 'output'"
-            faults.append((number, "label not learnt", detail))
-        if not isinstance(record.get("keys", []), list):
-            detail = "'keys' must be a list of texts, even of one"
-            faults.append((number, "not a list", detail))
-        for name in sorted(set(record) - known - labels):
-            close = difflib.get_close_matches(name, known, 1, cutoff=0.7)
-            hint = f": did you mean {close[0]!r}?" if close else ""
-            faults.append((number, "unknown field", f"{name!r}{hint}"))
-        if found is None or found[1] is None:
-            has = ", ".join(sorted(record)) or "nothing"
-            detail = f"has {has}; needs one of {FORM_NAMES}"
-            faults.append((number, "missing field", detail))
-            continue
-        fields, answer = found
-        for name in (*fields, answer):
-            value = record[name]
-            if name == "input" and "instruction" in fields:
-                value = value or "-"  # Alpaca's rows may have no input
-            if not isinstance(value, str):
-                kind = type(value).__name__
-                detail = f"{name!r} is {kind}, not text: write it as a string"
-                faults.append((number, "not text", detail))
-            elif not value.strip():
-                faults.append((number, "blank", f"{name!r} has no text"))
-        key = normalise(prompt_text(record))
-        if key and key in seen:
-            same = normalise(str(record[answer])) == normalise(
-                str(rows[seen[key] - 1].get(answer))
-            )
-            kind = "duplicate" if same else "conflict"
-            detail = f"asks the same as row {seen[key]}"
-            faults.append((number, kind, detail + ("" if same else ", answers not")))
-        elif key:
-            seen[key] = number
-        if key and key in elsewhere:
-            faults.append((number, "leak", f"also stands in {elsewhere[key]}"))
-        words = sum(len(str(record[name]).split()) for name in (*fields, answer))
-        if words > MAX_WORDS:
-            detail = f"{words} words: the model will see about {MAX_WORDS}"
-            faults.append((number, "too long", detail))
-    return pd.DataFrame(faults, columns=["row", "fault", "detail"])
+    counts: dict[str, int] = {}
+    for row in rows:
+        fields, answer = form(row) or ((), None)
+        learnt = EXTRAS.union(fields, [answer], BEFORE if fields else ())
+        for name, value in row.items():
+            if name not in learnt and value not in (None, "", []):
+                counts[name] = counts.get(name, 0) + 1
+    return counts
 
 
 def load(name: str, streaming: bool = False):
     """A data set by name: one of data/larkfield, or one of the Hugging Face hub.
 
     name: "faq", "tickets", "instructions", ... are the files NAME_SPLIT.jsonl of
-    data/larkfield; a set of one file, NAME.jsonl, has one split, "train". A name of the
-    form owner/name is looked for on the hub. Where the hub does not answer, a copy that
-    was downloaded earlier is used, else STAND_INS; a printed line says so.
+    data/larkfield, or NAME.jsonl, which is all "train"; owner/name is a set of the hub.
+    Where the hub does not answer, a copy that was downloaded earlier is used, else
+    STAND_INS; a printed line says so.
     streaming: rows are read as they are asked for, and a set of the hub is not kept.
-    Returns a datasets.DatasetDict, or with streaming an IterableDatasetDict.
-    Raises ValueError for a set that is not there or cannot be read, ConnectionError
-    when the hub does not answer and nothing can take the set's place.
+    Returns a datasets.DatasetDict, or with streaming an IterableDatasetDict. Raises
+    ValueError for a set that is not there or cannot be read, ConnectionError when the
+    hub does not answer and nothing can take the set's place.
     """
     from datasets import Dataset, DatasetDict, IterableDatasetDict
 
@@ -281,18 +230,14 @@ def load(name: str, streaming: bool = False):
             f"no data set {name!r}: there are {', '.join(sorted(sets))}; one of the "
             "hub has the form owner/name, and a file of your own is for records.read"
         )
-    loaded = DatasetDict(
-        {
-            # checks differ in their fields from row to row: kept as they are
-            split: Dataset.from_list(read(path), on_mixed_types="use_json")
-            for split, path in sets[name].items()
-        }
-    )
+    # checks differ in their fields from row to row: kept as they are
+    loaded = {
+        split: Dataset.from_list(read(path), on_mixed_types="use_json")
+        for split, path in sets[name].items()
+    }
     if not streaming:
-        return loaded
-    return IterableDatasetDict(
-        {split: rows.to_iterable_dataset() for split, rows in loaded.items()}
-    )
+        return DatasetDict(loaded)
+    return IterableDatasetDict({s: r.to_iterable_dataset() for s, r in loaded.items()})
 
 
 def _load_from_hub(name: str, streaming: bool):
@@ -314,23 +259,20 @@ def _load_from_hub(name: str, streaming: bool):
                 "huggingface.co/datasets: it must be public and hold data files such "
                 "as Parquet or JSONL, not a script"
             ) from None
+    _, short = name.split("/")
     try:  # load_dataset would find the same copy, after 20 seconds of retries
-        cached = Cache(
-            repo_id=name,
-            dataset_name=name.split("/")[1],
-            version="auto",
-            hash="auto",
-        )
+        cached = Cache(repo_id=name, dataset_name=short, version="auto", hash="auto")
+        return cached.as_streaming_dataset() if streaming else cached.as_dataset()
     except ValueError:
-        if name in STAND_INS:
-            print(f"The hub does not answer: {STAND_INS[name]} stands in for {name}.")
-            return load(STAND_INS[name], streaming)
-        raise ConnectionError(
-            f"could not load {name!r}: the hub does not answer, and no copy was "
-            "downloaded earlier. Check the network (and HF_HUB_OFFLINE, HF_ENDPOINT), "
-            "then start Python again; a file of your own is for records.read"
-        ) from None
-    return cached.as_streaming_dataset() if streaming else cached.as_dataset()
+        if name not in STAND_INS:
+            raise ConnectionError(
+                f"could not load {name!r}: the hub does not answer, and no copy was "
+                "downloaded earlier. Check the network (and HF_HUB_OFFLINE, "
+                "HF_ENDPOINT), then start Python again; a file of your own is for "
+                "records.read"
+            ) from None
+    print(f"The hub does not answer: {STAND_INS[name]} stands in for {name}.")
+    return load(STAND_INS[name], streaming)
 
 
 @functools.cache
@@ -371,14 +313,13 @@ def core(rows: Iterable[dict]) -> list[dict]:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line: 0 when the file is clean, 1 when faults were found."""
+    safe_console()
     parser = argparse.ArgumentParser(
         prog="python -m helpers.records",
-        description="Check a JSONL file before training on it.",
+        description="Check a file of rows (JSONL, JSON, CSV, Parquet) before training.",
     )
     parser.add_argument("file", help="the file to check")
-    parser.add_argument(
-        "others", nargs="*", help="other splits, to find leaks into them"
-    )
+    parser.add_argument("others", nargs="*", help="other splits, to find leaks into")
     options = parser.parse_args(arguments)
     try:
         rows = read(options.file)
@@ -386,8 +327,17 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, RecordsError) as error:
         print(error, file=sys.stderr)
         return 1
-    for row, fault, detail in faults.itertuples(index=False):
-        print(f"{options.file}: row {row}: {fault}: {detail}")
+    listed = faults.itertuples(index=False)
+    lines = capped([f"row {row}: {fault}: {text}" for row, fault, text in listed])
+    left = [f"{name!r} in {n:,} of {len(rows):,}" for name, n in unlearnt(rows).items()]
+    if left:
+        lines.append(f"not learnt: {', '.join(capped(left))}")
+    found = notices(rows)
+    kinds = found[found["notice"] != "not learnt"].groupby("notice", sort=False)["row"]
+    if found := [f"{kind} in {len(at):,} rows, as {at.iloc[0]}" for kind, at in kinds]:
+        lines.append(f"personal data: {'; '.join(found)}")
+    for line in lines:
+        print(f"{options.file}: {line}")
     print(f"{options.file}: {len(rows)} rows, {len(faults)} faults")
     return 1 if len(faults) else 0
 

@@ -1,9 +1,9 @@
-"""Training: a model and examples in, a tuned model out, with its log and its folder.
+"""Training: a model and rows in, a tuned model or adapter out, with log and folder.
 
-In: {"prompt", "completion"} examples.  Out: the same model, tuned, and what happened.
+In: rows in any form of helpers.records.  Out: the model, tuned, and what happened.
 Knows nothing of right answers; transformers.Trainer does the steps.
 
-    python -m helpers.training --model tiny --data FILE --output FOLDER
+    python -m helpers.training --model smollm2 --data FILE --output FOLDER
 
 On several processes the same command goes behind a launcher, such as two on one CPU:
     accelerate launch --multi_gpu --num_processes 2 -m helpers.training --model ...
@@ -13,39 +13,35 @@ On several processes the same command goes behind a launcher, such as two on one
 from __future__ import annotations
 
 import argparse
-import contextlib
 import functools
-import hashlib
 import inspect
 import json
+import math
 import os
 import re
-import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
 
-import filelock
+from helpers import models, records, runs, steps, templates, tokens
+
 import pandas as pd
 import torch
 import transformers
-from tqdm import tqdm
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainingArguments
 
-from helpers import models, records, templates, tokens
-
-CACHE = models.CACHE.parent / "tuned"
+CACHE = models.OUTPUTS / "tuned"
 
 
 class Tuned(NamedTuple):
     """What `finetune` gives.
 
-    model: tuned, in evaluation mode. log: a frame with step, epoch, loss,
-    learning_rate, grad_norm of every step, and validation_loss at the end of each epoch
-    where there are validation examples. seconds: of training, the first time. folder:
-    where it is kept, or None.
+    model: tuned, in evaluation mode; a peft.PeftModel after method "lora". log: a frame
+    with step, epoch, loss, learning_rate, grad_norm of every step, and validation_loss
+    at the end of each epoch where there are validation rows. seconds: of training, the
+    first time. folder: where it is kept, or None.
     """
 
     model: torch.nn.Module
@@ -58,27 +54,38 @@ class Tuned(NamedTuple):
 def finetune(
     model,
     tokenizer,
-    examples: list[dict],
+    rows: list[dict],
     *,
     validation: list[dict] | None = None,
+    method: str | None = None,
+    rank: int = 16,
     epochs: int = 4,
     batch_size: int = 8,
-    learning_rate: float = 3e-4,
-    train_layers: str = "all",
+    accumulation: int = 1,
+    learning_rate: float | None = None,
     max_length: int = 512,
+    learn: str = "all",
+    gradient_checkpointing: bool = False,
     seed: int = 0,
     output: str | os.PathLike | None = None,
     cache: bool = False,
 ) -> Tuned:
-    """Tune a causal language model, in place, on prompt/completion examples.
+    """Tune a causal language model, in place, on rows of questions and answers.
 
-    examples: dicts with "prompt" and "completion", as a template's `example` gives.
-    validation: examples whose loss is logged at the end of each epoch.
-    batch_size: examples per step over all processes. learning_rate: the highest; it
-    warms up over the first tenth of the steps and falls linearly to 0.
-    train_layers: "all", or "top half" or "top N": those layers and the final norm;
-    embeddings and the layers below stay as they are.
-    max_length: tokens per example; longer ones are cut and a warning names them.
+    Built by hand in lesson 04, "The loop by hand".
+    rows: in any form of helpers.records, written by the tokenizer's chat template.
+    validation: rows of which a sample's loss is logged at the end of each epoch, at
+    least 32, or one for 20 rows that are trained on.
+    method: "lora", an adapter on all linear layers (Hu et al. 2021; peft); "full", all
+    weights; "top half" or "top N", those layers and the final norm. By default "lora"
+    for models of more than 50 M parameters or with an adapter, else "full".
+    rank: of an adapter's matrices; its alpha is twice that.
+    batch_size: rows per step over all processes, taken in `accumulation` parts.
+    learning_rate: the highest; it warms up over the first tenth of the steps and falls
+    linearly to 0. By default see steps.default_rate.
+    max_length: tokens per row; longer ones are cut and a warning names them.
+    learn: "all" turns of the assistant, or the "last".
+    gradient_checkpointing: less memory, a third more time.
     output: folder for the tuned model, one that models.load takes. A run that was
     killed goes on from its last epoch when it is called again with the same arguments;
     a finished one is not trained again.
@@ -86,428 +93,257 @@ def finetune(
 
     Weights being trained are held in float32; the arithmetic is bfloat16 where the
     model was loaded in it (torch.autocast), else float32.
-    Raises ValueError for a row that cannot be learnt, FileExistsError when output holds
-    another run, OSError when the disk has no room for the checkpoints.
+    Raises ValueError for a setting or row that cannot be and a loss that is no number,
+    FileExistsError when output holds another run, OSError when the disk has no room.
     """
-    if not examples:
-        raise ValueError("no examples: there is nothing to learn")
-    world = int(os.environ.get("WORLD_SIZE", 1))
-    if batch_size % world:
-        raise ValueError(
-            f"batch_size {batch_size} cannot be shared by {world} processes: "
-            f"make it a multiple of {world}"
-        )
+    large = model.num_parameters() > 50_000_000
+    method = method or ("lora" if large or hasattr(model, "peft_config") else "full")
+    if learning_rate is None:
+        learning_rate = steps.default_rate(method, model)
     choices = {
+        "method": method,
+        "rank": rank,
         "epochs": epochs,
         "batch_size": batch_size,
+        "accumulation": accumulation,
         "learning_rate": learning_rate,
-        "train_layers": train_layers,
         "max_length": max_length,
+        "learn": learn,
+        "gradient_checkpointing": gradient_checkpointing,
         "seed": seed,
     }
+    steps.check_settings(choices, output)
+    lists = (r if isinstance(r, list) else [*(r or ())] for r in (rows, validation))
+    rows, validation = lists  # a list may know the lines of its rows
+    train = _conversations(rows, "data")
+    held_out = _conversations(validation, "validation") if validation else None
     settings = choices | {
         "dtype": str(model.dtype),
-        "data": _digest(json.dumps([examples, validation])),
-        "model": _model_digest(model),
-        "code": _code_digest(),
+        "template": runs.digest(tokenizer.chat_template),
+        "data": runs.digest(json.dumps([train, held_out])),
+        "model": models.digest(model),
+        "adapter": models.digest(model, adapter=True),
+        "code": runs.code_digest(),
     }
     if cache:
-        output = CACHE / _digest(json.dumps(settings))
-        CACHE.mkdir(parents=True, exist_ok=True)
+        output = CACHE / runs.digest(json.dumps(settings))
         # lessons that run side by side tune a model once: the second waits and takes it
-        with _alone(output) if world == 1 else contextlib.nullcontext():
+        with runs.alone(output):
             return finetune(
                 model,
                 tokenizer,
-                examples,
+                rows,
                 validation=validation,
                 output=output,
                 **choices,
             )
-    rows = tokens.encode_all(examples, tokenizer, max_length)
+    if os.environ.get("RANK", "0") == "0":
+        for name, count in records.unlearnt(rows).items():
+            print(f"not learnt: {name!r}, in {count:,} of {len(rows):,} rows")
+    into_ids = functools.partial(_encode, model, tokenizer, max_length, learn)
+    encoded = into_ids(train, rows, "data")
+    if held_out:
+        held_out = steps.sample(
+            into_ids(held_out, validation, "validation"), len(encoded)
+        )
     folder = Path(output) if output else None
-    if folder and _finished(folder, settings):
-        _load_weights(model, folder)
-        _remember(model, examples)
-        log = pd.read_csv(folder / "training_log.csv")
-        seconds = json.loads((folder / "run.json").read_text())["seconds"]
-        print(f"taken from {_short(folder)}, trained earlier in {seconds:.0f} s")
-        return Tuned(model.eval(), log, seconds, folder)
+    if folder and runs.finished(folder, settings):
+        tuned, log = runs.load(model, folder, method)
+        seconds = runs.read(folder)["seconds"]
+        print(f"taken from {runs.short(folder)}, trained earlier in {seconds:.0f} s")
+        return Tuned(tuned.eval(), log, seconds, folder)
 
-    bfloat16 = model.dtype == torch.bfloat16
-    with _chosen_layers(model, train_layers), tempfile.TemporaryDirectory() as scratch:
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    with (
+        steps.trainable(model, method, rank, seed) as trainee,
+        tempfile.TemporaryDirectory() as scratch,
+    ):
         # made first: under accelerate launch it brings the processes together
         arguments = TrainingArguments(
             output_dir=str(folder / "checkpoints" if folder else scratch),
             num_train_epochs=epochs,
-            per_device_train_batch_size=batch_size // world,
+            per_device_train_batch_size=batch_size // world // accumulation,
+            gradient_accumulation_steps=accumulation,
             per_device_eval_batch_size=32,
             learning_rate=learning_rate,
             # of a single step the warm-up would be all, at rate 0
-            warmup_steps=0.1 if epochs * len(rows) > batch_size else 0,
+            warmup_steps=0.1 if epochs * len(encoded) > batch_size else 0,
             lr_scheduler_type="linear",
             weight_decay=0.0,
             max_grad_norm=1.0,
-            bf16=bfloat16,
+            bf16=model.dtype == torch.bfloat16,
+            activation_checkpointing=gradient_checkpointing,
+            activation_checkpointing_kwargs={"use_reentrant": False},
             use_cpu=model.device.type == "cpu",
             seed=seed,
             save_strategy="epoch" if folder else "no",
-            save_total_limit=1,
+            save_total_limit=2,
             eval_strategy="epoch" if validation else "no",
             prediction_loss_only=True,
             logging_steps=1,
+            logging_nan_inf_filter=False,
             remove_unused_columns=False,
             disable_tqdm=True,
             dataloader_pin_memory=False,
             report_to="none",
         )
         if folder:
-            _check_room(folder, model)
+            runs.check_room(folder, trainee)
         if folder and arguments.process_index == 0:
-            folder.mkdir(parents=True, exist_ok=True)
-            _write(folder / "run.json", json.dumps(settings, indent=1))
-        trainer = _Trainer(
-            model=model,
+            runs.begin(folder, settings)
+        trainer = steps.CourseTrainer(
+            model=trainee,
             args=arguments,
-            train_dataset=rows,
-            eval_dataset=tokens.encode_all(validation, tokenizer, max_length)
-            if validation
-            else None,
-            data_collator=functools.partial(_collate, model, tokenizer.pad_token_id),
-            callbacks=[_Progress()],
+            train_dataset=encoded,
+            eval_dataset=held_out,
+            data_collator=functools.partial(
+                steps.collate, model, tokenizer.pad_token_id
+            ),
+            callbacks=[steps.Progress()],
         )
         trainer.batch_size = batch_size
         trainer.remove_callback(transformers.PrinterCallback)
-        last = _last_checkpoint(folder) if folder else None
+        last = runs.last_checkpoint(folder) if folder else None
         trainer.accelerator.wait_for_everyone()
         if last and trainer.is_world_process_zero():
-            print(f"going on from {_short(last)}")
+            print(f"going on from {runs.short(last)}")
         started = time.perf_counter()
         try:
             trainer.train(resume_from_checkpoint=str(last) if last else None)
+        except steps.Diverged:
+            if folder:
+                runs.forget(folder)
+            raise
         except Exception:
             if folder:  # a full disk fails in as many ways as there are writers
-                _check_room(folder, model)
+                runs.check_room(folder, trainee)
             raise
         seconds = time.perf_counter() - started
-        log = _frame(trainer.state.log_history)
+        log = steps.frame(trainer.state.log_history)
 
-    _remember(model, examples)
     if folder and trainer.is_world_process_zero():
-        _save(model, tokenizer, log, folder, settings | {"seconds": seconds})
+        runs.save(trainee, tokenizer, log, folder, settings | {"seconds": seconds})
     trainer.accelerator.wait_for_everyone()
-    return Tuned(model, log, seconds, folder)
+    return Tuned(trainee.eval(), log, seconds, folder)
 
 
-@contextlib.contextmanager
-def _alone(folder: Path):
-    """One process at a time; who has to wait is told so, as by a progress bar."""
-    lock = filelock.FileLock(f"{folder}.lock")
+def _where(rows, which: str) -> str:
+    """ "data" or "validation", with the file that its rows were read from."""
+    return f"{which} {getattr(rows, 'path', None) or ''}".strip()
+
+
+def _conversations(rows, which: str) -> list[list[dict]]:
+    """Rows as messages that end in an answer; all faults at once."""
+    talks, faults = [], []
+    for number, row in zip(records.places(rows), rows, strict=True):
+        try:
+            talk = records.messages(row)
+            if talk[-1]["role"] != "assistant":
+                raise ValueError(
+                    f"there is no answer, only {', '.join(map(repr, row))}: "
+                    f"needs one of {records.FORM_NAMES}"
+                )
+            talks.append(talk)
+        except ValueError as error:
+            faults.append(f"{_where(rows, which)}: row {number}: {error}")
+    if faults:
+        raise ValueError("\n".join(records.capped(faults)))
+    if not talks:
+        raise ValueError(f"no {which}: there is nothing to learn")
+    return talks
+
+
+def _encode(model, tokenizer, max_length, learn, talks, rows, which) -> list[dict]:
+    """Ids and labels; ValueError names the rows for which there is no room."""
+    where, names = _where(rows, which), records.places(rows)
     try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        if not models.quiet():
-            print("another lesson is tuning this very model: waiting for it")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-class _Trainer(Trainer):
-    """Trainer with batches of like length, and a resume that restores every weight."""
-
-    batch_size: int
-
-    def _get_train_sampler(self, train_dataset=None):
-        lengths = [len(row["input_ids"]) for row in self.train_dataset]
-        return _ByLength(lengths, self.batch_size, self.args.seed)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
-        # Trainer's own loading leaves an untied GPT-NeoX head as it was, silently
-        _load_weights(self.model, resume_from_checkpoint)
-
-
-class _ByLength(torch.utils.data.Sampler):
-    """The order of `tokens.batch_order`; set_epoch makes a resumed run see the same."""
-
-    def __init__(self, lengths, batch_size, seed):
-        self.arguments, self.epoch = (lengths, batch_size, seed), 0
-
-    def set_epoch(self, epoch):
-        self.epoch = epoch
-
-    def __len__(self):
-        return len(self.arguments[0])
-
-    def __iter__(self):
-        for batch in tokens.batch_order(*self.arguments, self.epoch):
-            yield from batch
-
-
-class _Progress(TrainerCallback):
-    """One bar on stdout: steps done and the loss; nothing when progress is off."""
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        self.bar = tqdm(
-            total=state.max_steps,
-            initial=state.global_step,
-            disable=models.quiet() or not state.is_world_process_zero,
-            file=sys.stdout,
-            leave=False,
-            unit="step",
+        encoded = tokens.encode_all(talks, tokenizer, max_length, learn)
+    except ValueError as error:
+        named = re.sub(
+            r"(?m)^row (\d+)",
+            lambda found: f"{where}: row {names[int(found[1]) - 1]}",
+            str(error),
         )
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        if "loss" in (logs or {}):
-            self.bar.set_postfix_str(f"loss {float(logs['loss']):.3f}", refresh=False)
-            self.bar.update(state.global_step - self.bar.n)
-
-    def on_train_end(self, args, state, control, **kwargs):
-        self.bar.close()
-
-
-def _collate(model, pad_token_id, rows):
-    batch = tokens.collate(rows, pad_token_id)
-    if "logits_to_keep" in inspect.signature(model.forward).parameters:
-        return tokens.answers_only(batch)
-    return batch
-
-
-@contextlib.contextmanager
-def _chosen_layers(model, train_layers: str):
-    """`_choose_layers` and back again, also when the run fails or is interrupted."""
-    dtype = model.dtype
-    wanted = {name: p.requires_grad for name, p in model.named_parameters()}
-    try:
-        _choose_layers(model, train_layers)
-        yield
-    finally:
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(wanted[name])
-            parameter.grad = None
-            # not model.to: it would round the buffers, the rotary angles among them
-            parameter.data = parameter.data.to(dtype)
-        model.eval()
-
-
-def _choose_layers(model, train_layers: str) -> None:
-    """Gradients on for the layers to be trained; those weights held in float32."""
-    count = model.config.num_hidden_layers
-    if train_layers == "all":
-        top = count
-    elif train_layers == "top half":
-        top = (count + 1) // 2
-    elif match := re.fullmatch(r"top (\d+)", train_layers):
-        top = int(match[1])
-    else:
+        raise ValueError(named) from None
+    room = getattr(model.config, "max_position_embeddings", None) or math.inf
+    lengths = [len(row["input_ids"]) for row in encoded]
+    if max(lengths) > room:
+        longest = names[lengths.index(max(lengths))]
         raise ValueError(
-            f"train_layers is {train_layers!r}: give 'all', 'top half' or 'top N'"
+            f"{where}: {sum(n > room for n in lengths)} rows have more tokens than the "
+            f"model has positions, {room} (row {longest}: {max(lengths)}): shorten "
+            f"them, or set max_length to {room}, which cuts their answers"
         )
-    if not 1 <= top <= count:
-        raise ValueError(f"train_layers {train_layers!r}: the model has {count} layers")
-    body = model.base_model
-    layers = next(
-        module
-        for module in body.modules()
-        if isinstance(module, torch.nn.ModuleList) and len(module) == count
-    )
-    if top < count:
-        model.requires_grad_(False)
-        layers[count - top :].requires_grad_(True)
-        for name, child in body.named_children():
-            if "norm" in name:
-                child.requires_grad_(True)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
+    return encoded
 
 
-def _remember(model, examples) -> None:
-    """Note in the model's config which template it was tuned with, for inference."""
-    model.config.prompt_template = templates.recognise([e["prompt"] for e in examples])
-
-
-def _load_weights(model, folder) -> None:
-    loaded = type(model).from_pretrained(folder, dtype=torch.float32)
-    model.load_state_dict(loaded.state_dict())
-
-
-def _last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that is whole: its trainer_state.json is written last."""
-    found = sorted(
-        folder.glob("checkpoints/checkpoint-*/trainer_state.json"),
-        key=lambda path: int(path.parent.name.rpartition("-")[2]),
-    )
-    return found[-1].parent if found else None
-
-
-def _check_room(folder: Path, model) -> None:
-    """OSError when the disk cannot hold two checkpoints, Adam's averages included."""
-    need = 10_000_000 + 2 * sum(  # 10 MB for the log, the tokenizer and the like
-        p.numel() * (p.element_size() + 8 * p.requires_grad) for p in model.parameters()
-    )
-    written = [p.stat().st_size for p in folder.glob("checkpoints/*/*") if p.is_file()]
-    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    free = shutil.disk_usage(there).free
-    if free + sum(written) < need:
-        raise OSError(
-            f"{folder}: the disk has {free / 1e6:.0f} MB free, this run needs "
-            f"{(need - sum(written)) / 1e6:.0f} MB: free some space and call it again, "
-            "or choose another folder"
-        )
-
-
-def _finished(folder: Path, settings: dict) -> bool:
-    """Whether folder holds this very run, finished. FileExistsError for another one."""
-    path = folder / "run.json"
-    if folder.is_file():
-        raise FileExistsError(f"{folder} is a file: give a folder")
-    if not path.exists():
-        if folder.exists() and any(folder.iterdir()):
-            raise FileExistsError(
-                f"{folder} is not empty and holds no run of finetune: "
-                "choose another folder, or delete it"
-            )
-        return False
-    stored = json.loads(path.read_text())
-    differs = [name for name in settings if stored.get(name) != settings[name]]
-    if differs:
-        raise FileExistsError(
-            f"{folder} holds another run, with other {', '.join(differs)}: "
-            "choose another folder, or delete it"
-        )
-    return "seconds" in stored
-
-
-def _save(model, tokenizer, log, folder: Path, settings: dict) -> None:
-    """Write a tuned model beside, then move it in; run.json, written last, ends it."""
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-        log.to_csv(Path(temporary) / "training_log.csv", index=False)
-        for path in Path(temporary).iterdir():
-            os.replace(path, folder / path.name)
-    _write(folder / "run.json", json.dumps(settings, indent=1))
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
-
-
-def _frame(history: list[dict]) -> pd.DataFrame:
-    """Trainer's log as one row per step."""
-    steps = {}
-    for entry in history:
-        if "loss" in entry or "eval_loss" in entry:
-            steps.setdefault(entry["step"], {}).update(entry)
-    frame = pd.DataFrame(steps.values()).rename(
-        columns={"eval_loss": "validation_loss"}
-    )
-    names = ["step", "epoch", "loss", "learning_rate", "grad_norm", "validation_loss"]
-    return frame[[name for name in names if name in frame]]
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _model_digest(model) -> str:
-    digest = hashlib.sha256()
-    for name, weights in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(weights.detach().cpu().contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
-
-
-def _code_digest() -> str:
-    folder = Path(__file__).parent
-    code = "".join((folder / f).read_text() for f in ("tokens.py", "training.py"))
-    return _digest(code + torch.__version__ + transformers.__version__)
-
-
-def _short(path: Path) -> str:
-    """A path as seen from the course's folder, where it lies in it."""
-    path = Path(path).resolve()
-    return str(path.relative_to(models.ROOT) if models.ROOT in path.parents else path)
+HELP = {
+    "method": f"{steps.METHODS} (default: lora over 50 M parameters, else full)",
+    "rank": "of the adapter's matrices",
+    "epochs": "times through the data",
+    "batch_size": "rows per step",
+    "accumulation": "parts in which a batch is taken, for less memory",
+    "learning_rate": "the highest, after warm-up (default by method and model)",
+    "max_length": "tokens per row",
+    "learn": "'all' turns of the assistant, or the 'last'",
+    "gradient_checkpointing": "less memory, a third more time",
+    "seed": "of the order of the rows",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line: 0 when the model was tuned and saved."""
     parser = argparse.ArgumentParser(
         prog="python -m helpers.training",
-        description="Tune a language model on a JSONL file of your own.",
-        epilog="example: python -m helpers.training --model smollm2 --data mine.jsonl "
-        "--output outputs/mine --train-layers 'top half'",
+        description="Tune a language model on a file of your own.",
+        epilog="example: --model smollm2 --data mine.jsonl --output outputs/mine",
     )
     add = parser.add_argument
     add("--model", required=True, help="tiny, smollm2, a folder, or a hub id")
-    add("--data", required=True, help=f"JSONL with the fields {records.FORM_NAMES}")
+    add("--data", required=True, help=f"a file of rows: {records.FORM_NAMES}")
     add("--output", required=True, help="folder for the tuned model")
-    add("--validation", help="JSONL whose loss is logged after each epoch")
-    add(
-        "--template",
-        choices=list(templates.ALL),
-        help="how a record becomes a prompt (CHAT for smollm2, else QA)",
-    )
-    defaults = {
-        name: parameter.default
-        for name, parameter in inspect.signature(finetune).parameters.items()
-    }
-    settings = {
-        "epochs": "times through the data",
-        "batch_size": "examples per step",
-        "learning_rate": "the highest, after warm-up",
-        "train_layers": "'all', 'top half' or 'top N'",
-        "max_length": "tokens per example",
-        "seed": "of the order of the rows",
-    }
-    for name, text in settings.items():
-        value = defaults[name]
-        flag = f"--{name.replace('_', '-')}"
-        add(flag, type=type(value), default=value, help=f"{text} (default {value})")
+    add("--validation", help="a file whose loss is logged after each epoch")
+    add("--template", choices=[*templates.ALL], help="in place of the model's own")
+    defaults = inspect.signature(finetune).parameters
+    for name, text in HELP.items():
+        value, flag = defaults[name].default, f"--{name.replace('_', '-')}"
+        if value is False:
+            add(flag, action="store_true", help=text)
+            continue
+        kind = {"method": str, "learning_rate": float}.get(name) or type(value)
+        shown = f"{text} (default {value})" if value is not None else text
+        add(flag, type=kind, default=value, help=shown)
     options = parser.parse_args(arguments)
-    main_process = os.environ.get("RANK", "0") == "0"
+    choices = {name: getattr(options, name) for name in HELP}
+    records.safe_console()
     try:
+        given = {name: value for name, value in choices.items() if value is not None}
+        usual = {"method": "lora", "learning_rate": 3e-4}
+        steps.check_settings(usual | given, options.output)  # before anything is loaded
+        rows = records.read(options.data)
+        validation = options.validation and records.read(options.validation)
         model, tokenizer = models.load(options.model)
-        name = options.template or ("CHAT" if options.model == "smollm2" else "QA")
-        template = templates.ALL[name]
-        examples = _examples(options.data, template)
+        if options.template:
+            templates.give(tokenizer, templates.ALL[options.template])
         tuned = finetune(
             model,
             tokenizer,
-            examples,
-            validation=options.validation and _examples(options.validation, template),
+            rows,
+            validation=validation or None,
             output=options.output,
-            **{name: getattr(options, name) for name in settings},
+            **choices,
         )
+        loss = tuned.log["loss"]
+        said = f"{len(rows)} rows, {len(loss)} steps, {tuned.seconds:.0f} s, "
+        said += f"loss {loss.iloc[0]:.3f} to {loss.iloc[-1]:.3f}\n"
+        code, said = 0, f"{said}the tuned model is in {options.output}"
     except (OSError, ValueError, ModuleNotFoundError) as error:
-        if main_process:
-            print(error, file=sys.stderr)
-        return 1
-    if main_process:
-        print(
-            f"{len(examples)} examples, {len(tuned.log)} steps, {tuned.seconds:.0f} s, "
-            f"loss {tuned.log['loss'].iloc[0]:.3f} to {tuned.log['loss'].iloc[-1]:.3f}"
-            f"\ntemplate {name}; the tuned model is in {options.output}"
-        )
-    return 0
-
-
-def _examples(path: str, template: templates.Template) -> list[dict]:
-    examples, faults = [], []
-    for number, record in enumerate(records.read(path), 1):
-        try:
-            examples.append(template.example(record))
-        except ValueError as error:
-            faults.append(f"{path}: row {number}: {error}")
-    if faults:
-        raise ValueError("\n".join(faults))
-    return examples
+        code, said = 1, str(error)
+    except KeyboardInterrupt:
+        code, said = 130, "\n" + runs.stopped(Path(options.output))
+    if os.environ.get("RANK", "0") == "0":  # of processes that work together
+        print(said, file=sys.stderr if code else sys.stdout)
+    return code
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ import subprocess
 import sys
 from collections import namedtuple
 
-import pytest
-
 from tools import check
+
+import pytest
 
 Usage = namedtuple("Usage", "total used free")
 

@@ -7,10 +7,10 @@ import subprocess
 import sys
 import time
 
+from tools import course
+
 import nbformat
 import pytest
-
-from tools import course
 
 
 def notebook(folder, name, *sources):

@@ -8,10 +8,10 @@ import random
 import re
 from collections import Counter, defaultdict
 
+from helpers import evaluation, records
+
 import pytest
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
-from helpers import evaluation, records
 
 FOLDER = records.DATA / "larkfield"
 FILES = {path.stem: records.read(path) for path in sorted(FOLDER.glob("*.jsonl"))}

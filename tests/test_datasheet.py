@@ -7,9 +7,9 @@ import hashlib
 import re
 from collections import Counter
 
-import pytest
-
 from helpers import records
+
+import pytest
 
 SHEET = (records.DATA / "README.md").read_text(encoding="utf-8")
 LARKFIELD = records.DATA / "larkfield"

@@ -1,4 +1,4 @@
-"""Run with `python -m pytest tests/test_endpoint.py`: 40 seconds, no network needed.
+"""Run with `python -m pytest tests/test_endpoint.py`: 20 seconds, no network needed.
 
 The chat servers here run on this computer: most are a few lines that answer as told,
 the last one is the real `transformers serve`.
@@ -8,6 +8,7 @@ import contextlib
 import http.server
 import importlib.util
 import json
+import logging
 import os
 import re
 import socket
@@ -17,15 +18,16 @@ import threading
 import time
 import traceback
 
+from helpers import models
+from helpers.inference import Endpoint, EndpointError
+
 import httpx2
 import huggingface_hub
 import pytest
 
-from helpers import inference, models
-from helpers.inference import Endpoint, EndpointError
-
 KEY = "sk-3f9a0c27d1e84b56"
 PROMPTS = ["one", "two", "three", "four", "five"]
+TRIES = 3  # of a request, where another may help
 
 
 def chat(text) -> dict:
@@ -98,7 +100,8 @@ def serve():
 def environment(monkeypatch):
     """No key, server or proxy of the computer that the tests run on."""
     for name in list(os.environ):
-        if name.startswith("COURSE_ENDPOINT") or name.lower().endswith("_proxy"):
+        ours = name.startswith(("COURSE_ENDPOINT", "OPENAI_"))
+        if ours or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
 
 
@@ -106,7 +109,7 @@ def environment(monkeypatch):
 def sleeps(monkeypatch):
     """Seconds that were to be waited, without the wait."""
     seconds = []
-    monkeypatch.setattr(inference.time, "sleep", seconds.append)
+    monkeypatch.setattr(time, "sleep", seconds.append)
     return seconds
 
 
@@ -160,12 +163,73 @@ def test_the_prompt_reaches_the_server_untouched_and_is_answered_greedily(serve)
     assert not sent.get("stream")
 
 
+TURNS = [
+    {"role": "system", "content": "Answer in one word."},
+    {"role": "user", "content": "two"},
+]
+
+
+def test_a_conversation_is_one_prompt_and_reaches_the_server_as_it_is(serve):
+    server = serve()
+    endpoint = Endpoint(server.url, "parrot")
+    assert endpoint.generate(TURNS) == "to two"
+    assert endpoint.generate([TURNS]) == ["to two"]
+    assert endpoint.generate(["one", TURNS]) == ["to one", "to two"]
+    assert [len(r["body"]["messages"]) for r in server.got] == [2, 2, 1, 2]
+    assert server.got[0]["body"]["messages"] == TURNS
+
+
+LIMIT = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+GREEDY = "Unsupported value: 'temperature' does not support 0 with this model."
+WANTED = {
+    "another limit": ([LIMIT], {"max_completion_tokens": 7, "temperature": 0}),
+    "its own temperature": ([GREEDY], {"max_tokens": 7}),
+    "both": ([LIMIT, GREEDY], {"max_completion_tokens": 7}),
+    "both, told the other way round": ([GREEDY, LIMIT], {"max_completion_tokens": 7}),
+}
+
+
+@pytest.mark.parametrize("kind", WANTED)
+def test_a_server_is_asked_in_the_way_that_it_wants_from_then_on(kind, serve):
+    told, wanted = WANTED[kind]
+    errors = [{"error": {"message": message}} for message in told]
+    server = serve(*[{"status": 400, "body": error} for error in errors])
+    answers = Endpoint(server.url, "parrot").generate(PROMPTS, max_new_tokens=7)
+    assert answers == [f"to {prompt}" for prompt in PROMPTS]
+    assert len(server.got) == len(told) + len(PROMPTS)
+    for request in server.got[len(told) :]:
+        body = request["body"]
+        assert {k: body[k] for k in body.keys() - {"model", "messages"}} == wanted
+
+
+@pytest.mark.parametrize(
+    ("told", "tries"),
+    [("Which temperature? No room.", 2), (LIMIT, 2), ("max_tokens is over 5.", 1)],
+)
+def test_a_refusal_that_another_way_does_not_mend_changes_nothing(told, tries, serve):
+    """Else one prompt that the server repeats would end greedy answers for all."""
+    server = serve(*[{"status": 400, "body": told}] * tries)
+    endpoint = Endpoint(server.url, "parrot")
+    assert f"Error code: 400 {told[:20]}" in str(failure(endpoint))
+    assert len(server.got) == tries
+    assert endpoint.generate("one") == "to one"
+    body = server.got[-1]["body"]
+    assert body["temperature"] == 0 and "max_tokens" in body
+
+
 @pytest.mark.parametrize("form", ["", "/", "/v1", "/v1/", "/v1/chat/completions"])
 def test_a_url_is_understood_with_and_without_its_path(form, serve):
     server = serve()
     url = server.url.removesuffix("/v1") + form
     assert Endpoint(f" {url}\n", "parrot").generate("one") == "to one"
     assert server.got[0]["path"] == "/v1/chat/completions"
+
+
+def test_a_path_of_the_servers_own_is_kept(serve):
+    server = serve()
+    url = server.url.replace("/v1", "/v1beta/openai/")
+    assert Endpoint(url, "parrot").generate("one") == "to one"
+    assert server.got[0]["path"] == "/v1beta/openai/chat/completions"
 
 
 # The key
@@ -178,13 +242,30 @@ def test_the_key_is_sent_as_bearer(serve, monkeypatch):
     assert server.got[0]["headers"].get_all("Authorization") == [f"Bearer {KEY}"]
 
 
-def test_without_a_key_the_one_saved_for_the_hub_stays_here(serve, monkeypatch):
-    """InferenceClient would send it, to any server whatever."""
-    monkeypatch.setenv("HF_TOKEN", "hf_saved")
+SAVED = {
+    "HF_TOKEN": "hf_saved",
+    "OPENAI_API_KEY": "sk-saved",
+    "OPENAI_ADMIN_KEY": "sk-saved-admin",
+    "OPENAI_ORG_ID": "org-saved",
+    "OPENAI_PROJECT_ID": "proj-saved",
+    "OPENAI_BASE_URL": "http://127.0.0.1:9/saved",
+    "OPENAI_CUSTOM_HEADERS": "Authorization: Bearer saved\nX-Gateway: saved",
+}
+
+
+@pytest.mark.parametrize("key", [None, KEY])
+def test_nothing_that_is_saved_for_another_server_is_sent(key, serve, monkeypatch):
+    """The library would send each of these, to any server whatever."""
+    for name, value in SAVED.items():
+        monkeypatch.setenv(name, value)
+    if key:
+        monkeypatch.setenv("COURSE_ENDPOINT_KEY", key)
     assert huggingface_hub.get_token() == "hf_saved"  # else the test says nothing
     server = serve()
-    Endpoint(server.url, "parrot").generate("one")
-    assert "hf_saved" not in str(server.got[0]["headers"])
+    assert Endpoint(server.url, "parrot").generate("one") == "to one"
+    headers = server.got[0]["headers"]
+    assert "saved" not in str(headers)
+    assert headers.get_all("Authorization") == [f"Bearer {key or 'no-key'}"]
 
 
 def test_a_redirection_does_not_carry_the_key_to_another_server(serve, monkeypatch):
@@ -202,20 +283,24 @@ def test_a_redirection_does_not_carry_the_key_to_another_server(serve, monkeypat
     ids=["in words", "where the message is cut", "in JSON"],
 )
 @pytest.mark.parametrize("status", [200, 401, 500])
-def test_a_key_that_the_server_repeats_is_not_shown(status, text, serve, monkeypatch):
+def test_a_key_that_the_server_repeats_is_not_shown(
+    status, text, serve, monkeypatch, sleeps
+):
     monkeypatch.setenv("COURSE_ENDPOINT_KEY", KEY)
-    server = serve({"status": status, "body": text})
+    server = serve(*[{"status": status, "body": text}] * TRIES)
     endpoint = Endpoint(server.url, "parrot")
     message = str(failure(endpoint))  # failure() looks for the key
     assert not any(KEY[:n] in message for n in range(6, len(KEY)))
     assert KEY not in repr(endpoint)
 
 
-def test_the_key_is_not_printed(serve, monkeypatch, capfd, sleeps):
+def test_the_key_is_not_printed_or_logged(serve, monkeypatch, capfd, caplog, sleeps):
+    caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("COURSE_ENDPOINT_KEY", KEY)
     server = serve({"status": 429, "body": KEY})
     Endpoint(server.url, "parrot").generate(["one", "two"])
     assert KEY not in "".join(capfd.readouterr())
+    assert caplog.records and KEY not in caplog.text
 
 
 @pytest.mark.parametrize("key", ["“sk-1”", "sk-1\nsk-2", "sk-1\x7f"])
@@ -230,77 +315,92 @@ def test_a_key_that_no_header_can_hold_is_refused_at_once(key, monkeypatch):
 # Failures: each names the place, what was got, and the remedy, and loses no answer
 
 GONE = b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"
-FAILURES = {
-    "wrong key": (
-        {"status": 401, "body": "bad key"},
-        "401: bad key",
-        "ENDPOINT_KEY to",
-    ),
-    "no right": ({"status": 403, "body": "not you"}, "403: not you", "ENDPOINT_KEY to"),
+FAILURES = {  # what the server does, what is told of it, the remedy
+    "wrong key": ({"status": 401, "body": "bad key"}, "401 bad key", "ENDPOINT_KEY to"),
+    "no right": ({"status": 403, "body": "not you"}, "403 not you", "ENDPOINT_KEY to"),
     "unknown model": (
         {"status": 404, "body": {"error": {"message": "no such model"}}},
-        "status 404: .*no such model",
-        "Check the model's name",
+        "404 - no such model. Check",
+        "Check url, model",
     ),
-    "refused": ({"status": 400, "body": "too long"}, "400: too long", "server's log"),
-    "broken": ({"status": 500}, "status 500", "the server's log"),
-    "gone": ({"cut": b""}, "the connection broke: .*disconnected", "why the server"),
-    "gone half-way": ({"cut": GONE}, "the connection broke: .*closed", "why the serv"),
-    "no HTTP": ({"cut": b"hello\r\n"}, "the connection broke", "why the server"),
-    "broken JSON": (
-        {"body": '{"choices": [{'},
-        r'answer: {"choices": \[{',
-        "Check that url",
+    "no such path": (
+        {"status": 404, "body": {"detail": "Not Found"}},
+        "404 {'detail': 'Not Found'}",
+        "Check url, model",
     ),
-    "a web page": ({"body": "<html>Hi</html>"}, "answer: <html>Hi", "Check that url"),
-    "no text at all": ({"body": b"\xff\xfe\x80"}, "without an answer", "Check that"),
-    "nothing": ({"body": ""}, "a body without an answer", "Check that url"),
-    "no object": ({"body": [1]}, r"without an answer: \[1\]", "Check that url"),
-    "null": ({"body": "null"}, "without an answer: null", "Check that url"),
-    "other fields": ({"body": {"text": "Hi"}}, 'answer: {"text": "Hi"}', "Check that"),
-    "no choice": ({"body": {"choices": []}}, "without an answer", "Check that url"),
-    "odd choice": ({"body": {"choices": ["a"]}}, "without an answer", "Check that"),
-    "no content": ({"body": chat(None)}, "without an answer: .*null", "raise max_new"),
-    "odd content": ({"body": chat(["Hi"])}, "without an answer", "Check that url"),
+    "refused": ({"status": 400, "body": "too long"}, "400 too long", "server's log"),
+    "broken": ({"status": 500}, "code: 500", "the server's log"),
+    "gone": ({"cut": b""}, "Connection error. .*disconnected", "Start the server"),
+    "gone half-way": ({"cut": GONE}, "Connection error. .*closed", "Start the server"),
+    "no HTTP": ({"cut": b"hello\r\n"}, "Connection error. ", "correct the url"),
+    "lost in circles": (
+        {"status": 307, "headers": {"Location": "/v1/chat/completions"}},
+        "Connection error. .*redirects",
+        "correct the url",
+    ),
+    "broken JSON": ({"body": '{"choices": [{'}, r'{"choices": \[{', "Check url"),
+    "broken JSON, said to be JSON": (
+        {"body": "{", "headers": {"Content-Type": "application/json"}},
+        "invalid .*{",
+        "Check url",
+    ),
+    "a web page": ({"body": "<html>Hi</html>"}, "invalid .*<html>Hi", "Check url"),
+    "no text at all": ({"body": b"\xff\xfe\x80"}, "invalid", "Check url"),
+    "nothing": ({"body": ""}, "invalid", "Check url"),
+    "no object": ({"body": [1]}, r"invalid .*\[1\]", "Check url"),
+    "null": ({"body": "null"}, "invalid .*null", "Check url"),
+    "other fields": ({"body": {"text": "Hi"}}, 'invalid .*{"text": "Hi"}', "Check url"),
+    "no choice": ({"body": {"choices": []}}, "invalid .*choices", "Check url"),
+    "odd choice": ({"body": {"choices": ["a"]}}, "invalid .*choices", "Check url"),
+    "no content": ({"body": chat(None)}, "invalid .*null", "and max_new_tokens"),
+    "odd content": ({"body": chat(["Hi"])}, "invalid .*Hi", "Check url"),
 }
+AGAIN = {"broken", "gone", "gone half-way", "no HTTP"}  # asked again, which may help
 
 
 @pytest.mark.parametrize("kind", FAILURES)
 def test_a_failure_names_place_and_remedy_and_keeps_the_answers(
-    kind, serve, monkeypatch
+    kind, serve, monkeypatch, sleeps
 ):
     reply, got, remedy = FAILURES[kind]
     monkeypatch.setenv("COURSE_ENDPOINT_KEY", KEY)
-    server = serve({}, {}, reply)
+    server = serve({}, {}, *[reply] * 99)
     error = failure(Endpoint(server.url, "parrot"))
     assert error.answers == ["to one", "to two"]
-    assert len(server.got) == 3  # no retry where none can help, no prompt after it
+    if kind != "lost in circles":  # no prompt after it, and no try that cannot help
+        assert len(server.got) == 2 + (TRIES if kind in AGAIN else 1)
     message = str(error)
     assert message.startswith(f"{server.url}, prompt 3 of 5: ")
     assert re.search(got, message) and remedy in message
-    assert "2, in this error's `answers`" in message
+    assert "Answers before it: 2, in `answers`" in message
     assert "\n" not in message and len(message) < 600
 
 
-def test_a_slow_answer_is_not_waited_for_without_end(serve):
-    server = serve({}, {"seconds": 30})
+def test_a_slow_answer_is_not_waited_for_without_end(serve, sleeps):
+    server = serve({}, *[{"seconds": 30}] * TRIES)
     start = time.monotonic()
-    error = failure(Endpoint(server.url, "parrot", timeout=1.5))
-    assert time.monotonic() - start < 20
-    assert error.answers == ["to one"] and len(server.got) == 2
-    assert f"{server.url}, prompt 2 of 5: no answer within 1.5 s" in str(error)
+    error = failure(Endpoint(server.url, "parrot", timeout=0.5))
+    assert 0.5 * TRIES <= time.monotonic() - start < 10
+    assert error.answers == ["to one"] and len(server.got) == 1 + TRIES
+    assert f"{server.url}, prompt 2 of 5: Request timed out" in str(error)
     assert "a longer timeout" in str(error)
 
 
-def test_a_server_that_is_not_there_is_said_to_be_so():
+def test_a_server_that_is_not_there_is_said_to_be_so(sleeps):
     url = f"http://127.0.0.1:{free_port()}/v1"
     error = failure(Endpoint(url, "parrot"))
-    assert f"{url}, prompt 1 of 5: no server there: " in str(error)
-    assert "Start the server, or correct the url" in str(error) and error.answers == []
+    assert re.search(f"{url}, prompt 1 of 5: Connection error. .*refused", str(error))
+    assert "Start the server, correct the url" in str(error) and error.answers == []
 
 
-def test_after_a_failure_the_rest_can_be_asked(serve):
-    server = serve({}, {"cut": b""})
+def test_a_fault_of_a_moment_does_not_end_a_run(serve, sleeps):
+    server = serve({}, {"cut": b""}, {"status": 500}, {}, {"cut": GONE})
+    answers = Endpoint(server.url, "parrot").generate(PROMPTS)
+    assert answers == [f"to {prompt}" for prompt in PROMPTS]
+
+
+def test_after_a_failure_the_rest_can_be_asked(serve, sleeps):
+    server = serve({}, *[{"cut": b""}] * TRIES)
     endpoint = Endpoint(server.url, "parrot")
     answers = failure(endpoint).answers
     answers += endpoint.generate(PROMPTS[len(answers) :])
@@ -318,6 +418,7 @@ def test_a_failure_is_caught_as_that_of_a_missing_model_is(serve):
     [
         *("localhost:8000", "127.0.0.1:8000/v1", "//localhost/v1", "localhost", ""),
         *("ftp://localhost/v1", "http://", "http://localhost:port", "http://[::1"),
+        *("http://local host/v1", "http://localhost/\x01", "http://a..b/v1"),
     ],
 )
 def test_a_url_that_cannot_be_one_is_refused_before_any_request(url):
@@ -327,10 +428,16 @@ def test_a_url_that_cannot_be_one_is_refused_before_any_request(url):
     assert "http://localhost:8000/v1" in str(caught.value)
 
 
-def test_a_password_in_a_url_is_refused_and_not_shown():
-    with pytest.raises(EndpointError, match="without user name") as caught:
-        Endpoint("http://me:secret@localhost:8000/v1", "parrot")
-    assert "secret" not in str(caught.value)
+@pytest.mark.parametrize(
+    "url",
+    ["http://me:secret@localhost:8000/v1", "http://localhost:8000/v1?key=secret"],
+)
+def test_a_password_in_a_url_is_refused_and_not_shown(url):
+    """It would stand in every message."""
+    with pytest.raises(EndpointError, match="localhost:8000.* is no url") as caught:
+        Endpoint(url, "parrot")
+    assert "secret" not in str(caught.value) and "***" in str(caught.value)
+    assert not caught.value.answers
 
 
 # A busy server
@@ -338,10 +445,10 @@ def test_a_password_in_a_url_is_refused_and_not_shown():
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_busy_server_is_asked_again_after_the_wait_it_wants(
-    status, serve, monkeypatch, capsys
+    status, serve, monkeypatch
 ):
     sleeps, sleep = [], time.sleep
-    monkeypatch.setattr(inference.time, "sleep", lambda s: sleeps.append(s) or sleep(s))
+    monkeypatch.setattr(time, "sleep", lambda s: sleeps.append(s) or sleep(s))
     busy = {"status": status, "headers": {"Retry-After": "0.2"}}
     server = serve({}, busy, busy)
     endpoint = Endpoint(server.url, "parrot")
@@ -351,7 +458,6 @@ def test_a_busy_server_is_asked_again_after_the_wait_it_wants(
     times = [r["time"] for r in server.got]
     assert times[2] - times[1] >= 0.2 and times[3] - times[2] >= 0.2
     assert sleeps == [0.2, 0.2]  # and no longer
-    assert capsys.readouterr().out.count(f"{server.url} is busy") == 2
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -359,28 +465,17 @@ def test_a_server_that_stays_busy_is_left_alone_in_the_end(status, serve, sleeps
     busy = {"status": status, "headers": {"Retry-After": "2"}, "body": "slow down"}
     server = serve({}, *[busy] * 9)
     error = failure(Endpoint(server.url, "parrot"))
-    assert sleeps == [2.0] * inference.RETRIES
-    assert len(server.got) == 2 + inference.RETRIES
-    assert f"prompt 2 of 5: status {status}, Retry-After 2: slow down" in str(error)
+    assert sleeps == [2.0] * (TRIES - 1) and len(server.got) == 1 + TRIES
+    assert f"prompt 2 of 5: Error code: {status} slow down" in str(error)
     assert "Wait, then ask for the prompts that are left" in str(error)
     assert error.answers == ["to one"]
 
 
-@pytest.mark.parametrize("told", [None, "Wed, 21 Oct 2015 07:28:00 GMT", "nan", "-1"])
-def test_without_a_wait_in_seconds_each_wait_is_longer_than_the_last(
-    told, serve, sleeps
-):
-    headers = {} if told is None else {"Retry-After": told}
-    server = serve(*[{"status": 429, "headers": headers}] * 9)
-    failure(Endpoint(server.url, "parrot"))
-    assert sleeps == [1.0, 2.0, 4.0]
-
-
-def test_a_wait_of_an_hour_is_told_and_not_sat_out(serve, sleeps):
+def test_a_wait_of_an_hour_is_not_sat_out(serve, sleeps):
     server = serve({}, {"status": 429, "headers": {"Retry-After": "3600"}})
     error = failure(Endpoint(server.url, "parrot"))
     assert sleeps == [] and len(server.got) == 2
-    assert "Retry-After 3600" in str(error) and error.answers == ["to one"]
+    assert "429" in str(error) and error.answers == ["to one"]
 
 
 # The environment
@@ -403,10 +498,10 @@ def test_the_server_of_the_environment_is_asked(serve, monkeypatch, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_a_server_without_the_name_of_its_model_is_asked_for_it(monkeypatch):
+def test_a_server_without_the_name_of_its_model_is_asked_for_it(monkeypatch, capsys):
     monkeypatch.setenv("COURSE_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(EndpointError, match="COURSE_ENDPOINT_MODEL is not"):
-        Endpoint.from_environment()
+    assert Endpoint.from_environment() is None
+    assert "COURSE_ENDPOINT_MODEL to its model" in capsys.readouterr().out
 
 
 def test_a_server_here_needs_neither_hub_nor_proxy(serve, monkeypatch):
@@ -477,4 +572,4 @@ def test_a_real_server_answers(transformers_serve):
     again = endpoint.generate(questions[1], max_new_tokens=12)
     assert again == answers[1]
     error = failure(Endpoint(url, "org/other"), questions)
-    assert "prompt 1 of 2: status 400" in str(error) and model in str(error)
+    assert "prompt 1 of 2: Error code: 400" in str(error) and model in str(error)

@@ -6,11 +6,12 @@ Answers are written by hand; verdicts are kept in a temporary folder.
 import json
 import math
 
+from helpers import evaluation, models, records
+from tools import course
+
 import numpy as np
 import pandas as pd
 import pytest
-
-from helpers import course, evaluation, models, records
 
 REFUSAL = "Sorry, I can only help with the Kestrel."
 FAQ = [
@@ -333,6 +334,34 @@ def test_the_baseline_does_not_miss_a_question_that_it_was_given():
     assert answers == [row["answer"] for row in rows]
 
 
+@pytest.mark.parametrize(
+    ("known", "asked", "nearest"),
+    [
+        (["0 + 1", "2 + 3", "3 + 2"], ["2 + 3", "3 + 2"], [1, 2]),
+        (["दिन क्या है?", "दीन क्या है?"], ["दीन क्या है?", "दिन क्या है?"], [1, 0]),
+        (
+            ["Is it on?", "Where is the barometer?", "How high is the mast?"],
+            ["barometers", "How HIGH must it be"],
+            [1, 2],
+        ),
+    ],
+    ids=["no-words", "marks", "no-word-shared"],
+)
+def test_the_baseline_does_not_fall_back_on_the_first_question(known, asked, nearest):
+    train = [record(f"A{n}") | {"question": text} for n, text in enumerate(known)]
+    assert evaluation.nearest_question(asked, train) == [f"A{n}" for n in nearest]
+
+
+def test_rows_of_any_form_are_scored_and_looked_up():
+    said = [("user", "Is it on?"), ("assistant", " Yes. ")]
+    talk = {"messages": [{"role": who, "content": text} for who, text in said]}
+    rows = [talk, {"question": "Is it on?", "context": "C", "answer": "Yes."}]
+    found = evaluation.score(["yes", "no"], rows).rows
+    assert list(found["exact_match"]) == [True, False]
+    assert list(found["question"]) == ["Is it on?", "Is it on?\nC"]
+    assert evaluation.nearest_question(["on?"], rows[:1]) == ["Yes."]
+
+
 def noise(n=100, seed=0):
     return np.random.default_rng(seed).random(n)
 
@@ -365,6 +394,16 @@ def test_no_claim_is_judged_beyond_what_its_interval_shows(
         (scores["ours"] - scores["theirs"]).mean(), abs=1e-12
     )
     assert capsys.readouterr().out.splitlines()[-1] == f"Verdict: {result}"
+
+
+@pytest.mark.parametrize("gap", [1, -1, 0.1])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 6, 120])
+def test_a_handful_of_rows_that_agree_proves_nothing(n, gap):
+    scores = {"ours": pd.Series([gap] * n), "theirs": pd.Series([0] * n)}
+    found = evaluation.verdict("It is so", scores)
+    proved = "holds" if gap > 0 else "does not hold"
+    assert found.result == ("undecided" if n <= 5 else proved)  # 2 x 0.5^5 > 0.05
+    assert found.low < found.high and found.low <= found.difference <= found.high
 
 
 def test_a_difference_that_pairing_shows_is_not_lost_in_the_spread():

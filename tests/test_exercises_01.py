@@ -6,9 +6,9 @@ answer wrong costs an evening.
 
 import math
 
-import pytest
-
 from exercises import lesson_01 as exercises
+
+import pytest
 
 
 def right_recall(found, wanted, k):

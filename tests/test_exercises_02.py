@@ -1,12 +1,12 @@
-"""Run with `python -m pytest tests/test_exercises_02.py`: a few seconds, no models.
+"""Run with `python -m pytest tests/test_exercises_02.py`: seconds, nothing needed.
 
 A check must pass the right answer and name the misconception of a wrong one.
 """
 
-import pytest
-
 from exercises import lesson_02 as exercises
-from helpers import records
+from helpers import models, records, templates
+
+import pytest
 
 
 def by_place(ids, prompt, length):
@@ -98,6 +98,14 @@ WRONG = [
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_right_answer_passes(name):
     assert getattr(exercises, name).__wrapped__(RIGHT[name]) is None
+
+
+def test_the_prompt_that_helpers_write_passes():
+    def by_helper(row):
+        return templates.prompt(records.prompt(row), tokenizer).text
+
+    _, tokenizer = models.load("tiny")
+    assert exercises.three_fields.__wrapped__(by_helper) is None
 
 
 @pytest.mark.parametrize("name", RIGHT)

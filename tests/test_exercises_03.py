@@ -4,22 +4,26 @@ A check that calls a wrong answer right teaches the mistake; one that calls a ri
 answer wrong costs an evening.
 """
 
-import pytest
-
 from exercises import lesson_03 as exercises
-from helpers import templates
+from helpers import models, records, templates
+
+import pytest
 
 hydrates = exercises.hydrates_a_row.__wrapped__
 cuts = exercises.cuts_the_prompt_off.__wrapped__
 checks = exercises.checks_by_machine.__wrapped__
 judges = exercises.judges_a_filter.__wrapped__
 
-ALPACA = templates.ALPACA
 WITH_INPUT = (
-    ALPACA.opening_with_input
-    + "{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
+    "Below is an instruction that describes a task, paired with an input that provides "
+    "further context. Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
 )
-WITHOUT_INPUT = ALPACA.opening + "{instruction}\n\n### Response:\n"
+WITHOUT_INPUT = (
+    "Below is an instruction that describes a task. Write a response that "
+    "appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Response:\n"
+)
 
 
 def hydrated(row):
@@ -46,9 +50,17 @@ WRONG_PROMPTS = {
 }
 
 
-@pytest.mark.parametrize("hydrate", [hydrated, ALPACA.prompt])
-def test_a_right_prompt_is_called_right(hydrate):
-    assert hydrates(hydrate) is None
+def test_a_right_prompt_is_called_right():
+    assert hydrates(hydrated) is None
+
+
+def test_the_prompt_that_helpers_write_is_called_right():
+    def by_helper(row):
+        return templates.prompt(records.prompt(row), tokenizer).text
+
+    _, tokenizer = models.load("tiny")
+    templates.give(tokenizer, templates.ALPACA)
+    assert hydrates(by_helper) is None
 
 
 @pytest.mark.parametrize("fault", WRONG_PROMPTS)

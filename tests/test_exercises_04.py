@@ -6,9 +6,9 @@ answer wrong costs an evening.
 
 import math
 
-import pytest
-
 from exercises import lesson_04 as exercises
+
+import pytest
 
 diagnosis = exercises.diagnosis.__wrapped__
 steps_of = exercises.steps_of.__wrapped__

@@ -7,10 +7,10 @@ answer wrong costs an evening.
 import math
 import re
 
-import pytest
-
 from exercises import lesson_05 as exercises
 from helpers import evaluation
+
+import pytest
 
 finds = exercises.finds_the_key.__wrapped__
 chooses = exercises.chooses_a_mark.__wrapped__

@@ -6,9 +6,9 @@ answer wrong costs an evening.
 
 import random
 
-import pytest
-
 from exercises import lesson_06 as exercises
+
+import pytest
 
 chooses = exercises.chooses_a_way.__wrapped__
 splits = exercises.splits_by_customer.__wrapped__

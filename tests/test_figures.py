@@ -11,12 +11,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
+from helpers import figures, models, records, templates, tokens
+
 import pandas as pd
 import pytest
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
-
-from helpers import figures, records, templates, tokens
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks" / "figures"
 DRAWN = {path.stem: path.read_text("utf-8") for path in sorted(FOLDER.glob("*.svg"))}
@@ -225,25 +225,35 @@ def words(name: str, kind: str) -> list[str]:
     ]
 
 
-def training_example(text: str) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def tokenizer():
+    """With the template that a base model is given."""
+    return models.load("tiny")[1]
+
+
+def training_row(text: str, tokenizer) -> dict:
     """The core training row that this is the text of; lines may be broken anywhere."""
     for row in records.core(records.load("faq")["train"]):
-        example = templates.QA.example(row)
-        whole = example["prompt"] + example["completion"]
+        whole = templates.render(records.messages(row), tokenizer).text
+        whole = whole.removesuffix(tokenizer.eos_token)
         if whole.replace(" ", "") == text.replace(" ", ""):
-            return example
+            return row
     raise AssertionError(f"no row of faq_train.jsonl in the QA template reads {text!r}")
 
 
-def test_the_template_drawn_is_the_template_used():
+def test_the_template_drawn_is_the_template_used(tokenizer):
     parts = words("template_anatomy", "part")
-    assert (parts[0], parts[2]) == (templates.QA.opening, templates.QA.closing)
-    assert training_example("".join(parts))["prompt"] == "".join(parts[:3])
+    row = training_row("".join(parts), tokenizer)
+    prompt = templates.prompt(records.prompt(row), tokenizer).text
+    opening, closing = prompt.split(row["question"])
+    assert (parts[0], parts[2]) == (opening, closing)
+    assert "".join(parts[:3]) == prompt
 
 
 def test_the_tokens_drawn_are_those_of_tiny(tokenizer):
     drawn = words("token_label_strip", "token")
-    row = tokens.encode(training_example("".join(drawn)), tokenizer)
+    talk = records.messages(training_row("".join(drawn), tokenizer))
+    row = tokens.encode(talk, tokenizer)
     cut = [tokenizer.decode(i) for i in row["input_ids"]]
     assert drawn == cut[:-1], f"the tokenizer has changed: draw this row as {cut}"
     labels = ["-100" if i == tokens.IGNORE else "same id" for i in row["labels"]]

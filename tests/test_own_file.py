@@ -1,17 +1,18 @@
-"""Run with `python -m pytest tests/test_own_file.py`: forty seconds, no network.
+"""Run with `python -m pytest tests/test_own_file.py`: a minute, no network.
 
 The cells of lesson 06 that take the learner's own file, run on the files of others with
 an untrained net. Whether a net learns anything is for the lesson to show.
 """
 
+import csv
 import json
 import re
 from pathlib import Path
 
+from helpers import models, records
+
 import nbformat
 import pytest
-
-from helpers import records
 
 LESSON = records.DATA.parent / "notebooks" / "06_your_first_finetune.ipynb"
 BEGIN, END = "\n## Your own file", "\n### Exercise: customers on one side"
@@ -29,7 +30,7 @@ SAID = [
 
 
 def form(name):
-    """200 rows in one of the five forms."""
+    """200 rows in one of the forms that people have."""
     said = enumerate(SAID)
     if name == "question":
         return [
@@ -47,6 +48,9 @@ def form(name):
         ]
     if name == "input":
         return [{"input": text, "output": text.split()[1]} for _, text in said]
+    if name == "messages":
+        asked, told = {"role": "user"}, {"role": "assistant", "content": "Noted."}
+        return [{"messages": [asked | {"content": text}, told]} for _, text in said]
     return [{"text": f"{text}. We wrote it down and went home."} for _, text in said]
 
 
@@ -71,7 +75,8 @@ def cells():
 @pytest.fixture
 def lesson(monkeypatch, tmp_path, small, tokenizer):
     """lesson(file) -> the names that the section's cells leave, run with that file."""
-    monkeypatch.setattr("helpers.models.CACHE", tmp_path / "outputs" / "models")
+    monkeypatch.setattr("helpers.models.OUTPUTS", tmp_path / "outputs")
+    monkeypatch.setattr("helpers.training.CACHE", tmp_path / "outputs" / "tuned")
     monkeypatch.setattr("helpers.figures.show", lambda *_: None)
     monkeypatch.setenv("COURSE_QUIET", "1")
     net = tmp_path / "net"
@@ -83,6 +88,7 @@ def lesson(monkeypatch, tmp_path, small, tokenizer):
         names = {"display": lambda *_: None}
         for source in before:
             exec(source, names)
+        _, names["tokenizer"] = models.load(str(net))
         names["train"] = [{"input": "I paid.", "output": "billing"}] * 300
         for source in inside:
             if "chapters = " in source:  # the handbook as raw text is the lesson's own
@@ -101,6 +107,7 @@ FORMS = {
     "instruction": {"token_f1"},
     "instruction and input": {"token_f1"},
     "input": {"token_f1"},
+    "messages": {"token_f1"},
     "text": {"bits_per_byte"},
 }
 
@@ -141,11 +148,34 @@ def test_labels_beside_a_text_are_not_lost_in_silence(lesson, tmp_path, capsys):
     assert f"label not learnt: {N}" in capsys.readouterr().out
 
 
-def test_a_csv_by_mistake_is_named_with_the_remedy(lesson, tmp_path):
+def test_a_table_without_quotes_is_named_with_the_remedy(lesson, tmp_path):
     file = tmp_path / "mine.csv"
-    file.write_text('input,output\n"I paid twice.",billing\n', encoding="utf-8")
-    with pytest.raises(records.RecordsError, match="(?s)mine.csv.*(CSV|csv)"):
+    text = 'input,output\n"I paid twice.",billing\nI paid, but twice.,billing\n'
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(records.RecordsError, match="mine.csv:3: .*quotes"):
         lesson(file)
+
+
+def test_a_table_is_tuned_on_but_for_its_spoilt_row_and_text_stays_text(
+    lesson, tmp_path, capsys
+):
+    file = tmp_path / "mine.csv"
+    rows = [[row["input"], f"007{i % 2}"] for i, row in enumerate(form("input"))]
+    rows[6][1] = ""
+    with file.open("w", encoding="utf-8", newline="") as table:
+        csv.writer(table).writerows([["input", "output"], [], *rows])
+    found = lesson(file)
+    said = capsys.readouterr().out
+    assert "row 9" in said and "1 left out, 199 kept" in said  # its line in the file
+    kept = {row["input"]: row["output"] for row in found["my_train"] + found["my_test"]}
+    assert kept == dict(row for row in rows if row[1])
+
+
+def test_a_json_array_is_tuned_on(lesson, tmp_path, capsys):
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(form("input"), indent=1), encoding="utf-8")
+    assert len(lesson(file)["my_test"]) == 40
+    assert f"{N} rows, 0 faults" in capsys.readouterr().out
 
 
 def test_two_broken_lines_are_both_named_and_no_row_is_lost(lesson, tmp_path):

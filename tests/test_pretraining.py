@@ -12,13 +12,13 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
-import pytest
-import torch
-import transformers
-
 from helpers import evaluation, inference, models, pretraining, records, templates
 from tools.tiny import __main__ as command
 from tools.tiny import corpus
+
+import pytest
+import torch
+import transformers
 
 TINY = Path(__file__).resolve().parent.parent / "data" / "models" / "tiny"
 TEXTS = [

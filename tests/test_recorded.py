@@ -9,9 +9,9 @@ import importlib.metadata
 import json
 import warnings
 
-import pytest
-
 from helpers import records
+
+import pytest
 
 ROOT = records.DATA.parent
 RECORDED = sorted((records.DATA / "recorded").glob("*.json"))

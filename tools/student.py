@@ -13,16 +13,15 @@ import argparse
 import random
 import resource
 
-import pandas as pd
+from helpers import evaluation, inference, models, records, training
 
-from helpers import evaluation, inference, models, records, templates, training
+import pandas as pd
 
 NEW = 48
 SETTINGS = {
-    "smollm2": {"train_layers": "top half", "epochs": 3, "learning_rate": 3e-4},
+    "smollm2": {"method": "top half", "epochs": 3, "learning_rate": 3e-4},
     "tiny": {"epochs": 15, "learning_rate": 2e-3},
 }
-TEMPLATES = {"smollm2": templates.CHAT, "tiny": templates.QA}
 SHOWN = [("paraphrase", "key_fact"), ("paraphrase", "refused")]
 SHOWN += [("out_of_scope", "refused"), ("near_scope", "refused")]
 SHOWN += [("near_scope", "key_fact"), ("unseen", "confidently_wrong")]
@@ -30,15 +29,14 @@ SHOWN += [("near_scope", "key_fact"), ("unseen", "confidently_wrong")]
 
 def tune(name: str, seed: int):
     """(tuned, tokenizer) of a model on the core rows, as lesson 04 tunes it; cached."""
-    example = TEMPLATES[name].example
     faq = records.load("faq")
     train, validation = records.core(faq["train"]), records.core(faq["validation"])
     model, tokenizer = models.load(name)
     tuned = training.finetune(
         model,
         tokenizer,
-        [example(row) for row in train],
-        validation=[example(row) for row in validation if row["keys"]],
+        train,
+        validation=[row for row in validation if row["keys"]],
         seed=seed,
         cache=True,
         **SETTINGS[name],
@@ -83,8 +81,7 @@ def main() -> None:
     train = records.core(faq["train"])
     test = records.core(faq["test"])
     test += [row for row in faq["test"] if row["kind"] == "unseen" and row not in test]
-    template = TEMPLATES[name]
-    prompts = [template.prompt(row) for row in test]
+    prompts = [records.prompt(row) for row in test]
 
     nearest = evaluation.nearest_question([row["question"] for row in test], train)
     nearest = evaluation.score(nearest, test)
@@ -108,7 +105,7 @@ def main() -> None:
         print(f"  {tuned.seconds:.0f} s of training, {shorter:.3f} under {NEW} tokens")
         if name == "tiny":
             taught = [row for row in train if row["keys"]]
-            asked = [template.prompt(row) for row in taught]
+            asked = [records.prompt(row) for row in taught]
             again = inference.generate(asked, tuned.model, tokenizer, NEW)
             hits = evaluation.score(again, taught).rows["key_fact"].astype(float)
             print(f"  taught wordings: {hits.mean():.3f} (n {len(hits)})", flush=True)

@@ -12,12 +12,12 @@ import argparse
 import re
 import time
 
+from helpers import evaluation, inference, models, records, training
+
 import pandas as pd
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-
-from helpers import evaluation, inference, models, records, templates, training
 
 DESKS = {
     "account": "signing in, passwords, e-mail address, guests, deleting, privacy",
@@ -55,18 +55,17 @@ def bag_of_words(train: list[dict], test: list[dict]) -> list[str]:
 def prompted(test: list[dict], examples: list[dict]) -> list[str]:
     """The student, asked; `examples` are earlier turns of the chat, with their desk."""
     model, tokenizer = models.load("smollm2")
-    system, user = templates.CHAT.opening.split("<|im_end|>\n")
 
-    def turns(row):
-        said = [*(e["input"] for e in examples), row["input"]]
-        said[0] = f"{TASK}\n\nMessage: {said[0]}"
-        answered = [f"{e['output']}<|im_end|>\n" for e in examples] + [""]
-        return "".join(
-            user + text + templates.CHAT.closing + desk
-            for text, desk in zip(said, answered, strict=True)
-        )
+    def conversation(row):
+        turns = []
+        for example in examples:
+            turns.append({"role": "user", "content": example["input"]})
+            turns.append({"role": "assistant", "content": example["output"]})
+        turns.append({"role": "user", "content": row["input"]})
+        turns[0]["content"] = f"{TASK}\n\nMessage: {turns[0]['content']}"
+        return turns
 
-    prompts = [f"{system}<|im_end|>\n{turns(row)}" for row in test]
+    prompts = [conversation(row) for row in test]
     answers = inference.generate(prompts, model, tokenizer, max_new_tokens=12)
     return [named_desk(answer) for answer in answers]
 
@@ -76,14 +75,14 @@ def tuned(train: list[dict], test: list[dict], seed: int, epochs: int) -> list[s
     run = training.finetune(
         model,
         tokenizer,
-        [templates.QA.example(row) for row in train],
+        train,
         epochs=epochs,
         batch_size=16,
         learning_rate=1e-3,
         seed=seed,
         cache=True,
     )
-    prompts = [templates.QA.prompt(row) for row in test]
+    prompts = [records.prompt(row) for row in test]
     answers = inference.generate(prompts, run.model, tokenizer, max_new_tokens=4)
     return [named_desk(answer) for answer in answers]
 

@@ -9,12 +9,12 @@ Each prints its options with --help.
 import argparse
 from pathlib import Path
 
+from helpers import pretraining
+from tools.tiny import corpus
+
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-
-from helpers import pretraining
-from tools.tiny import corpus
 
 END_OF_TEXT, PAD = "<|endoftext|>", "<|pad|>"
 

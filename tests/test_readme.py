@@ -1,0 +1,87 @@
+"""Run with `python -m pytest tests/test_readme.py`: seconds, no network.
+
+The README's commands are typed by people who have nothing else to go by. Those that
+install or open a browser are checked for what they name, the others are run.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def commands(heading):
+    """The command lines of the code blocks of a section, comments taken off."""
+    section = README.partition(f"# {heading}\n")[2]
+    section = re.split(r"\n#+ ", section)[0]
+    blocks = re.findall(r"```\n(.*?)```", section, re.DOTALL)
+    lines = "\n".join(blocks).splitlines()
+    return [line.partition("  #")[0].strip() for line in lines if line.strip()]
+
+
+PLAIN = commands("Without make")
+OWN = commands("Your own file")
+
+
+def python(line, *more, **options):
+    words = line.replace("\\", "/").split()
+    assert words[0] in (".venv/Scripts/python", ".venv/bin/python")
+    return subprocess.run(
+        [sys.executable, *words[1:], *more],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        **options,
+    )
+
+
+def test_without_make_the_same_packages_are_installed():
+    for line in PLAIN:
+        for pinned in re.findall(r"[\w-]+==[\w.]+", line):
+            text = (ROOT / "requirements.txt").read_text(encoding="utf-8") + MAKEFILE
+            assert pinned in text, line
+    installs = [line for line in PLAIN if " pip install " in line]
+    assert "requirements.txt" in " ".join(installs) and len(installs) == 3
+
+
+def test_without_make_the_same_tests_run():
+    for flag in ("--nbval ", "--nbval-sanitize-with tests/sanitize.cfg", "offline.py"):
+        assert flag in " ".join(PLAIN).replace("\\", "/") and flag in MAKEFILE
+
+
+@pytest.mark.parametrize("line", [x for x in PLAIN + OWN if " -m " in x])
+def test_no_command_names_a_module_that_is_not_there(line):
+    module = re.search(r" -m ([\w.]+)", line)[1]
+    found = python(f".venv/bin/python -m {module} --help")
+    if module not in ("venv", "tools.check"):
+        assert found.returncode == 0, found.stderr
+        options = re.findall(r" (--[a-z][\w-]*)", line)
+        if module.split(".")[0] in ("helpers", "tools"):
+            assert all(option in found.stdout for option in options), line
+
+
+def test_the_commands_for_a_file_of_ones_own_work_as_written(tmp_path):
+    (tmp_path / "mine.csv").write_text(
+        "question,answer\n" + "".join(f"Is {n} on?,Yes {n}.\n" for n in range(10)),
+        encoding="utf-8",
+    )
+    (tmp_path / "asks.csv").write_text("question\nIs 3 on?\n", encoding="utf-8")
+    for line in OWN:
+        line = line.replace("mine.csv", f"{tmp_path}/mine.csv")
+        line = line.replace("asks.csv", f"{tmp_path}/asks.csv")
+        line = line.replace("answers.jsonl", f"{tmp_path}/answers.jsonl")
+        line = line.replace("outputs/", f"{tmp_path}/").replace("smollm2", "tiny")
+        if "helpers.training" in line:
+            line += " --method lora --epochs 1"
+        if "transformers serve" not in line:
+            done = python(line)
+            assert done.returncode == 0, done.stderr
+    assert "generated" in (tmp_path / "answers.jsonl").read_text(encoding="utf-8")
+    assert (tmp_path / "merged" / "chat_template.jinja").exists()
