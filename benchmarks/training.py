@@ -1,10 +1,11 @@
 """How fast `finetune` is beside the usual ways: python benchmarks/training.py
 
-Four ways tune the same layers of the student on the same rows, one after the other,
-each in a process of its own: finetune; Trainer with bf16, random order and full logits;
-batch 1 in float32; TRL's SFTTrainer with its defaults. The large memory pages that
-importing helpers asks for are left to finetune. Prints seconds per epoch, the ratio to
-finetune, and peak memory.
+Six ways tune the same layers of the student on the same rows, one after the other, each
+in a process of its own: finetune; finetune with what an epoch's end costs, checkpoint
+and validation loss; a bare loop over the same batches; Trainer with bf16, random order
+and full logits; batch 1 in float32; TRL's SFTTrainer with its defaults. Large memory
+pages, which importing helpers asks for, are left to the first three. Prints seconds per
+epoch, the ratio to finetune, and peak memory. --method lora: the first three only.
 """
 
 from __future__ import annotations
@@ -20,15 +21,46 @@ from functools import partial
 
 from helpers import models, records, templates, tokens, training
 
+import peft
 import torch
 import transformers
 from transformers import Trainer, TrainingArguments
 
 
-def ours(model, tokenizer, rows):
+def ours(model, tokenizer, rows, **more):
     return training.finetune(
-        model, tokenizer, rows, epochs=1, method="top half"
+        model, tokenizer, rows, epochs=1, method=METHOD, **more
     ).seconds
+
+
+def with_epoch_end(model, tokenizer, rows):
+    held_out = records.core(records.load("faq")["validation"])
+    with tempfile.TemporaryDirectory() as folder:
+        output = os.path.join(folder, "tuned")
+        return ours(model, tokenizer, rows, validation=held_out, output=output)
+
+
+def bare_loop(model, tokenizer, rows):
+    encoded = tokens.encode_all([records.messages(row) for row in rows], tokenizer)
+    lengths = [len(row["input_ids"]) for row in encoded]
+    if METHOD == "lora":
+        shape = peft.LoraConfig(r=16, lora_alpha=32, target_modules="all-linear")
+        model = peft.get_peft_model(model, shape)
+    else:
+        choose_top_half(model)
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-4, weight_decay=0.0)
+    started = time.perf_counter()
+    for chosen in tokens.batch_order(lengths, 8, seed=0, epoch=0):
+        batch = tokens.collate([encoded[i] for i in chosen], tokenizer.pad_token_id)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(**tokens.answers_only(batch)).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        loss.item()
+    return time.perf_counter() - started
 
 
 def choose_top_half(model) -> None:
@@ -99,8 +131,11 @@ def _timed(trainer):
     return time.perf_counter() - started
 
 
+METHOD = os.environ.get("BENCHMARK_METHOD", "top half")
 WAYS = {
     "finetune": ours,
+    "finetune, with an epoch's end": with_epoch_end,
+    "a bare loop": bare_loop,
     "Trainer, bf16, random order, full logits": plain_trainer,
     "Trainer, batch 1, float32": batch_of_one,
     "TRL SFTTrainer, defaults": trl,
@@ -120,6 +155,7 @@ def measure(way: str, count: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, default=96, help="(default 96)")
+    parser.add_argument("--method", default=METHOD, choices=["top half", "lora"])
     parser.add_argument("--way", choices=list(WAYS), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.way:
@@ -127,10 +163,11 @@ def main() -> None:
         return
     print(f"{torch.get_num_threads()} threads, {options.rows} rows, one epoch")
     first = None
-    for way in WAYS:
+    for way in [*WAYS][: 3 if options.method == "lora" else None]:
         command = [sys.executable, __file__, "--way", way, "--rows", str(options.rows)]
-        pages = {} if way == "finetune" else {"THP_MEM_ALLOC_ENABLE": "0"}
-        environment = {**os.environ, **pages, "COURSE_QUIET": "1"}
+        pages = {"THP_MEM_ALLOC_ENABLE": "0"} if way.startswith("T") else {}
+        settings = {"COURSE_QUIET": "1", "BENCHMARK_METHOD": options.method}
+        environment = {**os.environ, **pages, **settings}
         run = subprocess.run(command, capture_output=True, text=True, env=environment)
         result = [x for x in run.stdout.splitlines() if x.startswith("result ")]
         if not result:

@@ -80,8 +80,8 @@ def merge(folder: str, output: str) -> None:
     model, tokenizer = models.load(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     with models.silent(), tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+        made = Path(temporary) / "merged"
         merged = model.float().merge_and_unload()
-        merged.to(model.base_model.model.config.dtype).save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-        os.replace(temporary, target)
-        Path(temporary).mkdir()  # for the clean-up, which looks for it
+        merged.to(model.base_model.model.config.dtype).save_pretrained(made)
+        tokenizer.save_pretrained(made)
+        os.replace(made, target)

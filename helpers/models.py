@@ -165,6 +165,8 @@ def load(name: str, dtype: torch.dtype | None = None, instead: str | None = None
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.given = False
+    if isinstance(tokenizer.chat_template, dict):  # several: that for conversations
+        tokenizer.chat_template = tokenizer.get_chat_template()
     if tokenizer.chat_template is None:
         tokenizer.given = True
         templates.give(tokenizer, templates.QA)

@@ -158,7 +158,7 @@ def trainable(model, method: str, rank: int, seed: int):
     what it was when the run fails, and to its own dtype when it ends."""
     import peft  # a second to import
 
-    dtype = model.dtype
+    dtype, use_cache = model.dtype, getattr(model.config, "use_cache", True)
     wanted = {name: p.requires_grad for name, p in model.named_parameters()}
     trainee, done = model, False
     try:
@@ -191,6 +191,8 @@ def trainable(model, method: str, rank: int, seed: int):
             parameter.grad = None
             # not model.to: it would round the buffers, the rotary angles among them
             parameter.data = parameter.data.to(dtype)
+        model.activation_checkpointing_disable()
+        model.config.use_cache = use_cache  # Trainer has turned it off
         model.eval()
 
 

@@ -16,11 +16,14 @@ import time
 import warnings
 
 from helpers import inference, models, records, steps, templates, training
+from tools import course
 
+import nbformat
 import pytest
 import safetensors.torch
 import torch
 import transformers
+from nbclient import NotebookClient
 
 ROWS = [{"question": f"What is {n}?", "answer": "5 " * n} for n in range(1, 5)]
 QUICK = {"epochs": 3, "batch_size": 2, "learning_rate": 1e-2}
@@ -378,6 +381,8 @@ def test_an_adapter_can_be_tuned_further_and_loaded_again(adapter, call, tmp_pat
     assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["r"] == 4
     code, said = call(model=adapter)
     assert code == 0 and "trained earlier" in said
+    code, said = call(model=tmp_path / "out")
+    assert code == 1 and "another run, with other adapter: choose" in said
 
 
 @pytest.mark.parametrize("method", ["full", "top 1"])
@@ -454,36 +459,43 @@ def test_many_bad_rows_are_no_flood(refused, tmp_path):
     assert len(lines) == 21 and lines[-1] == "and 4,980 more"
 
 
-def test_no_character_that_the_console_lacks_ends_in_a_traceback(start, tmp_path):
+def on_cp1252(monkeypatch, *words):
+    """The exit code of answering in this process, and the bytes that it prints."""
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding="cp1252") for _ in range(2)]
+    for name, stream in zip(("stdout", "stderr"), streams, strict=True):
+        monkeypatch.setattr(sys, name, stream)
+    code = inference.main([*map(str, words)])
+    for stream in streams:
+        stream.flush()
+    return code, *(stream.buffer.getvalue() for stream in streams)
+
+
+def test_no_character_that_the_console_lacks_ends_in_a_traceback(
+    start, tmp_path, monkeypatch
+):
     """Names of files and fields in Cyrillic, on a console of Western Europe."""
-    files = {
-        "questions.jsonl": [
-            {"id": number, "question": f"What is {number}?"} for number in range(4)
-        ],
-        "cyr.jsonl": [{"вопрос": "Где?", "ответ": "Там."}],
-    }
-    running = []
-    for name, rows in files.items():
-        records.write(tmp_path / name, rows)
-        command = ["--model", start, "--data", tmp_path / name, "--max-new-tokens", "4"]
-        command += ["--output", tmp_path / f"ответы-{name}"]
-        running.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "helpers.inference", *map(str, command)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd=models.ROOT,
-                env=os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"},
-            )
-        )
-    (answered, errors), (nothing, fault) = (p.communicate(timeout=300) for p in running)
-    assert [process.returncode for process in running] == [0, 1]
-    assert errors == b"" and answered.startswith(b"4 answers in ")
-    answers = records.read(tmp_path / "ответы-questions.jsonl")
-    assert [row["id"] for row in answers] == [0, 1, 2, 3]
-    assert nothing == b"" and len(fault.splitlines()) == 1
-    assert b"cyr.jsonl: row 1: " in fault and b"\\u0432" in fault
-    assert not (tmp_path / "ответы-cyr.jsonl").exists()
+    asked = [{"id": n, "question": f"What is {n}?"} for n in range(4)]
+    records.write(tmp_path / "questions.jsonl", asked)
+    records.write(tmp_path / "cyr.jsonl", [{"вопрос": "Где?", "ответ": "Там."}])
+    command = ["--model", start, "--max-new-tokens", 4, "--data"]
+    good = tmp_path / "questions.jsonl", "--output", tmp_path / "ответы.jsonl"
+    code, out, err = on_cp1252(monkeypatch, *command, *good)
+    assert (code, err) == (0, b"") and out.startswith(b"4 answers in ")
+    answers = records.read(tmp_path / "ответы.jsonl")
+    assert [{**row, "generated": ""} for row in asked] == [
+        {**row, "generated": ""} for row in answers
+    ]
+    command += [tmp_path / "cyr.jsonl", "--output", tmp_path / "none.jsonl"]
+    done = subprocess.run(
+        [sys.executable, "-m", "helpers.inference", *map(str, command)],
+        capture_output=True,
+        cwd=models.ROOT,
+        env=os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"},
+    )
+    assert done.returncode == 1 and done.stdout == b""
+    assert len(done.stderr.splitlines()) == 1
+    assert b"cyr.jsonl: row 1: " in done.stderr and b"\\u0432" in done.stderr
+    assert not (tmp_path / "none.jsonl").exists()
 
 
 # Folders
@@ -616,16 +628,28 @@ def test_a_folder_that_was_tuned_keeps_its_template_and_a_change_warns(
     "value, expected",
     [("myout", "myout"), ("", None), (None, None), ("/some/where", "/some/where")],
 )
-def test_results_land_where_the_learner_says(value, expected, tmp_path, monkeypatch):
+def test_results_land_where_the_learner_says_and_are_looked_for_there(
+    value, expected, tmp_path, monkeypatch
+):
+    def anew(module):
+        spec = importlib.util.spec_from_file_location("anew", module.__file__)
+        spec.loader.exec_module(made := importlib.util.module_from_spec(spec))
+        return made
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("COURSE_OUTPUTS", raising=False)
     if value is not None:
         monkeypatch.setenv("COURSE_OUTPUTS", value)
-    spec = importlib.util.spec_from_file_location("anew", models.__file__)
-    spec.loader.exec_module(anew := importlib.util.module_from_spec(spec))
-    monkeypatch.chdir("/")
+    one, other = anew(models), anew(course)
+    monkeypatch.chdir("/")  # as a kernel does
     where = tmp_path / expected if expected else models.ROOT / "outputs"
-    assert where == anew.OUTPUTS and anew.CACHE.parent == where
+    assert where == one.OUTPUTS == other.OUTPUTS and one.CACHE.parent == where
+    asked = []
+    monkeypatch.setattr(
+        NotebookClient, "execute", lambda self, env: asked.append(env["COURSE_OUTPUTS"])
+    )
+    other.execute(nbformat.v4.new_notebook(), tmp_path)
+    assert asked == [str(where)]
 
 
 def test_a_stop_before_anything_is_saved_is_one_line(call, monkeypatch, tmp_path):
@@ -641,7 +665,7 @@ def test_a_stop_before_anything_is_saved_is_one_line(call, monkeypatch, tmp_path
 @pytest.mark.skipif(os.name == "nt", reason="signals work otherwise there")
 def test_ctrl_c_costs_at_most_an_epoch(start, rows, call, tmp_path):
     command = ["--model", start, "--data", rows, "--output", tmp_path / "out"]
-    command += ["--epochs", 100, "--batch-size", 2, "--learning-rate", 0.01]
+    command += ["--epochs", 40, "--batch-size", 2, "--learning-rate", 0.01]
     process = subprocess.Popen(
         [sys.executable, "-m", "helpers.training", *map(str, command)],
         stdout=subprocess.PIPE,
@@ -659,5 +683,5 @@ def test_ctrl_c_costs_at_most_an_epoch(start, rows, call, tmp_path):
     (line,) = errors.strip().splitlines()
     assert line.startswith("stopped after epoch ")
     assert line.endswith("; the same command goes on from there")
-    code, said = call(epochs=100)
-    assert code == 0 and "going on from" in said and "200 steps" in said
+    code, said = call(epochs=40)
+    assert code == 0 and "going on from" in said and "80 steps" in said

@@ -2,6 +2,7 @@
 
 import copy as copies
 import importlib.util
+import io
 import json
 import shutil
 import threading
@@ -145,7 +146,9 @@ def test_an_adapter_is_loaded_on_top_of_its_base(adapter, start):
     assert ends == base.generation_config.eos_token_id
 
 
-def test_an_adapter_brings_its_own_template_and_no_code(adapter, tokenizer, tmp_path):
+def test_an_adapter_brings_its_own_template_and_no_code(
+    adapter, tokenizer, tmp_path, monkeypatch
+):
     folder = shutil.copytree(adapter, tmp_path / "copy")
     own = copy_of(tokenizer, chat_template=templates.ALPACA, pad_token=None)
     own.save_pretrained(folder)
@@ -156,6 +159,7 @@ def test_an_adapter_brings_its_own_template_and_no_code(adapter, tokenizer, tmp_
     config = {"auto_map": {"AutoTokenizer": ["x.T", None]}, "tokenizer_class": "T"}
     path.write_text(json.dumps(json.loads(path.read_text()) | config))
     (folder / "x.py").write_text("raise SystemExit('ran')")
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     with pytest.raises(OSError, match="code of its own, which the course never runs"):
         models.load(str(folder))
 

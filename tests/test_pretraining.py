@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
-from helpers import evaluation, inference, models, pretraining, records, templates
+from helpers import evaluation, inference, models, pretraining, records
 from tools.tiny import __main__ as command
 from tools.tiny import corpus
 
@@ -366,7 +366,7 @@ def test_the_card_states_the_bits_per_byte_that_the_weights_give():
 def test_the_base_model_knows_nothing_of_the_company():
     model, tokenizer = models.load("tiny")
     test = [row for row in records.core(records.load("faq")["test"]) if row["keys"]]
-    prompts = [templates.QA.prompt(row) for row in test]
+    prompts = [records.prompt(row) for row in test]
     answers = inference.generate(prompts, model, tokenizer, max_new_tokens=24)
     assert evaluation.score(answers, test).rows["key_fact"].mean() <= 0.03
 

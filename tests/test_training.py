@@ -98,7 +98,9 @@ def refuse_to_train(monkeypatch):
 
 
 def losses(small, tokenizer, rows=ROWS, **given):
-    return list(training.finetune(small(), tokenizer, rows, **QUICK | given).log.loss)
+    model = small()
+    torch.seed()  # what was drawn at random before a run does not matter
+    return list(training.finetune(model, tokenizer, rows, **QUICK | given).log.loss)
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -306,9 +308,19 @@ def test_a_batch_taken_in_parts_is_the_same_batch(rows, small, tokenizer):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_less_memory_for_activations_changes_no_loss(method, small, tokenizer):
-    given = {"method": method}
-    less = losses(small, tokenizer, gradient_checkpointing=True, **given)
-    assert less == pytest.approx(losses(small, tokenizer, **given), abs=1e-5)
+    found, computed = [], []
+    for less in (False, True):
+        model, times = small(), []
+        # activations of a layer are made anew on the way back
+        model.gpt_neox.layers[-1].input_layernorm.register_forward_hook(
+            lambda *_, times=times: times.append(1)
+        )
+        call = QUICK | {"method": method, "gradient_checkpointing": less}
+        found.append(list(training.finetune(model, tokenizer, ROWS, **call).log.loss))
+        computed.append(len(times))
+    assert found[1] == pytest.approx(found[0], abs=1e-5)
+    assert computed == [9, 18]
+    assert not model.is_activation_checkpointing
 
 
 def test_the_last_turn_alone_is_learnt_where_that_is_asked(small, tokenizer):
@@ -383,6 +395,16 @@ def test_a_tuned_model_is_the_one_that_is_loaded_later(start, tokenizer, tmp_pat
     again, _ = models.load(str(run.folder), dtype=torch.bfloat16)
     ids = torch.arange(40).view(1, -1) % model.config.vocab_size
     assert torch.equal(run.model(input_ids=ids).logits, again(input_ids=ids).logits)
+
+
+@pytest.mark.parametrize("method", ["full", "top 1"])
+def test_a_tuned_model_has_the_settings_of_its_base(method, tuned, start):
+    """A server would answer slowly without the cache that Trainer turns off."""
+    of_base, found = (
+        json.loads((folder / "config.json").read_text())
+        for folder in (start, tuned[method].folder)
+    )
+    assert found == of_base and found["use_cache"]
 
 
 def test_an_adapter_folder_is_what_peft_reads_without_the_course(tuned, start):
@@ -716,23 +738,24 @@ def test_a_field_that_is_not_learnt_is_named_with_its_count(rows, tmp_path, caps
     assert "4 rows, 1 steps" in lines[2] and lines[3].endswith(f"{tmp_path}/o")
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
-def test_two_processes_learn_what_one_does(method, rows, start, tmp_path):
+def test_two_processes_learn_what_one_does(rows, start, tmp_path):
     """Each takes half of every batch; the loss is over the tokens of both."""
-    command = ["--model", start, "--data", rows, "--epochs", 3, "--method", method]
-    command += ["--batch-size", 2, "--learning-rate", 0.01, "--output"]
-    assert training.main([*map(str, command), str(tmp_path / "one")]) == 0
+    command = ["--model", start, "--data", rows, "--epochs", 3, "--batch-size", 2]
+    command += ["--learning-rate", 0.01, "--method"]
     launch = "accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1"
     launch += " --mixed_precision no --dynamo_backend no --main_process_port 0"
-    command = ["-m", *launch.split(), "-m", "helpers.training", *command]
-    code, out, err = ended(begin(*command, tmp_path / "two"))
-    assert code == 0, err
-    assert out.count("4 rows, 6 steps") == 1  # said by one of the two
-    found = []
-    for name in ("one", "two"):
-        model, tokenizer = models.load(str(tmp_path / name))
-        log = training.pd.read_csv(tmp_path / name / "training_log.csv")
-        found.append((inference.generate(PROMPTS, model, tokenizer, 8), log))
-    (answers, log), (answers_of_two, log_of_two) = found
-    assert list(log_of_two["loss"]) == pytest.approx(list(log["loss"]), abs=1e-4)
-    assert answers_of_two == answers
+    launch = ["-m", *launch.split(), "-m", "helpers.training", *command]
+    folders = {m: (tmp_path / f"one-{m}", tmp_path / f"two-{m}") for m in METHODS[:2]}
+    launched = [begin(*launch, m, "--output", two) for m, (_, two) in folders.items()]
+    for method, (one, _) in folders.items():
+        words = map(str, [*command, method, "--output", one])
+        assert training.main([*words]) == 0
+    for code, out, err in map(ended, launched):
+        assert code == 0, err
+        assert out.count("4 rows, 6 steps") == 1  # said by one of the two
+    for pair in folders.values():
+        loaded = [models.load(str(folder)) for folder in pair]
+        one, two = (inference.generate(PROMPTS, *found, 8) for found in loaded)
+        assert one == two
+        logs = [training.pd.read_csv(folder / "training_log.csv") for folder in pair]
+        assert list(logs[1]["loss"]) == pytest.approx(list(logs[0]["loss"]), abs=1e-4)
