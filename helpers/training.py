@@ -155,7 +155,7 @@ def finetune(
 
     world = int(os.environ.get("WORLD_SIZE", 1))
     with (
-        steps.trainable(model, method, rank, seed) as trainee,
+        steps.trainable(model, method, rank, seed, encoded) as trainee,
         tempfile.TemporaryDirectory() as scratch,
     ):
         # made first: under accelerate launch it brings the processes together

@@ -9,6 +9,7 @@ import re
 from collections import Counter, defaultdict
 
 from helpers import evaluation, records
+from tools.instructions.__main__ import WORDINGS, all_rows
 
 import pytest
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
@@ -276,11 +277,62 @@ EASY = {
 def test_instructions_are_of_many_kinds_and_easy_ones_are_held_out_too():
     kinds = {row["kind"] for row in INSTRUCTIONS}
     held_out = {row["kind"] for row in INSTRUCTIONS if row["held_out"]}
-    assert len(kinds) >= 20 and len(held_out) >= 4
+    assert len(INSTRUCTIONS) == 2000 and len(kinds) >= 52 and len(held_out) == 14
     assert len(EASY & kinds) >= 6 and len(EASY & held_out) >= 2
     taught = {row["kind"] for row in INSTRUCTIONS if not row["held_out"]}
     assert held_out & taught == set()
     assert len(EASY & taught) >= 6
+
+
+def by_kind():
+    found = defaultdict(list)
+    for row in INSTRUCTIONS:
+        found[row["kind"]].append(row)
+    return found.items()
+
+
+def test_no_kind_has_too_few_rows_or_crowds_out_the_others():
+    for kind, rows in by_kind():
+        low, high = (20, 20) if rows[0]["held_out"] else (35, 45)
+        assert low <= len(rows) <= high, kind
+
+
+def test_made_instructions_are_those_that_the_tool_makes():
+    made = all_rows()
+    ids = {row["id"] for row in made}
+    assert [row for row in INSTRUCTIONS if row["id"] in ids] == made
+
+
+def test_no_kind_asks_in_too_few_ways():
+    assert {k: len(w) for k, w in WORDINGS.items() if len({*w}) < max(8, len(w))} == {}
+
+
+def test_no_wording_of_a_test_row_is_tuned_on():
+    """The first three rows of a kind are lesson 03's test, the others its training."""
+    known = [
+        (kind, row["instruction"])
+        for kind, rows in by_kind()
+        if not rows[0]["held_out"]
+        for row in rows[:3]
+        if row["instruction"] in {other["instruction"] for other in rows[3:]}
+    ]
+    assert known == []
+    taught = set(WORDINGS) - {row["kind"] for row in INSTRUCTIONS if row["held_out"]}
+    for kind in taught:
+        assert set(WORDINGS[kind][:3]) & set(WORDINGS[kind][3:]) == set()
+
+
+def test_the_answer_to_another_instruction_of_the_kind_seldom_passes():
+    """Few pairs of rows whose answers differ, or the check would accept anything."""
+    for kind, rows in by_kind():
+        pairs = [
+            (row, other)
+            for n, row in enumerate(rows)
+            for other in (rows[n - 1], rows[n - 2], rows[n - 5])
+            if other["output"].casefold() != row["output"].casefold()
+        ]
+        passed = sum(evaluation.passes(o["output"], r["check"]) for r, o in pairs)
+        assert passed <= 0.1 * len(pairs), kind
 
 
 def test_instructions_come_with_and_without_input():

@@ -12,6 +12,7 @@ from tools import course
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest, permutation_test
 
 REFUSAL = "Sorry, I can only help with the Kestrel."
 FAQ = [
@@ -267,7 +268,7 @@ def test_the_reference_is_the_answer_field_of_any_form(form):
         (["a", "b"], [record("a")], "2 answers for 1 records"),
         (["a", "b"], [record("a"), {"question": "b"}], "row 2 has no reference"),
         (["a"], [{"other": "b"}], "row 1 has no reference.*other"),
-        ([], [], "no|empty"),
+        ([], [], "0 answers for 0 records"),
     ],
     ids=["too-few", "too-many", "only-asked", "unknown", "nothing"],
 )
@@ -472,6 +473,196 @@ def test_half_a_claim_is_refused(scores, options, message):
         evaluation.verdict("It is so", scores, **options)
 
 
+@pytest.fixture
+def fewer_resamples(monkeypatch):
+    monkeypatch.setattr(evaluation, "RESAMPLES", 500)
+
+
+def no_effect(rng, count):
+    """Scores without a difference, and groups of 1 to 9 rows that go together."""
+    groups = np.repeat(np.arange(count), rng.integers(1, 10, count))
+    ours = rng.normal(0, 1, count)[groups] + 0.3 * rng.normal(size=len(groups))
+    return {"ours": pd.Series(ours), "theirs": pd.Series(0 * ours)}, groups
+
+
+@pytest.mark.parametrize(
+    ("count", "times"), [(12, 100), (40, 300)], ids=["exact-test", "bootstrap"]
+)
+def test_rows_that_stand_and_fall_together_do_not_prove_what_is_not_there(
+    fewer_resamples, count, times
+):
+    rng = np.random.default_rng(1)
+    drawn = [no_effect(rng, count) for _ in range(times)]
+    grouped = [evaluation.verdict("It is so", *one).result for one in drawn]
+    single = [evaluation.verdict("It is so", scores).result for scores, _ in drawn[:50]]
+    assert np.mean(np.array(grouped) != "undecided") <= 0.07
+    assert np.mean(np.array(single) != "undecided") >= 0.2  # what groups are for
+
+
+def test_groups_do_not_hide_a_difference_that_is_there():
+    rng = np.random.default_rng(2)
+    scores, groups = no_effect(rng, 40)
+    found = evaluation.verdict(
+        "It is so", scores | {"ours": scores["ours"] + 1}, groups
+    )
+    assert found.result == "holds" and "40 groups" in found.basis
+
+
+@pytest.mark.parametrize("count", [5, 6, 30])
+def test_many_rows_of_a_handful_of_groups_prove_no_more_than_the_groups(count):
+    ours = pd.Series([1.0] * 40 * count)
+    groups = np.arange(len(ours)) % count
+    found = evaluation.verdict("It is so", {"a": ours, "b": 1 - ours}, groups)
+    assert found.result == ("undecided" if count == 5 else "holds")
+    assert f"sign-flip test, {count} of {count} groups differ" in found.basis
+    alone = evaluation.verdict("It is so", {"a": ours[:count], "b": 1 - ours[:count]})
+    assert (found.low, found.high) == pytest.approx((alone.low, alone.high))
+
+
+def flipped(up, down, same):
+    """0/1 rows: the first right alone, the second right alone, both right."""
+    ours = pd.Series([1.0] * up + [0.0] * down + [1.0] * same)
+    return {"ours": ours, "theirs": pd.Series([0.0] * up + [1.0] * (down + same))}
+
+
+@pytest.mark.parametrize("same", [0, 7, 100])
+@pytest.mark.parametrize("k", [1, 5, 6, 9, 12, 15])
+def test_few_rows_that_differ_are_judged_by_mcnemar(fewer_resamples, k, same):
+    for up in range(k + 1):
+        found = evaluation.verdict("It is so", flipped(up, k - up, same))
+        p = binomtest(up, k).pvalue
+        assert found.basis.startswith(f"McNemar's exact test, {k} of {k + same} rows")
+        assert float(found.basis.partition("p = ")[2]) == pytest.approx(p, rel=0.01)
+        proved = "holds" if up > k / 2 else "does not hold"
+        assert found.result == (proved if p < 0.05 else "undecided")
+        assert found.low < found.high and found.low <= found.difference <= found.high
+        if p < 0.05 and up > k / 2:
+            least = binomtest(up, k).proportion_ci(method="exact").low
+            assert found.low == pytest.approx((2 * least - 1) * k / (k + same))
+
+
+def test_a_bootstrap_that_says_more_than_the_exact_test_is_not_believed():
+    scores = flipped(7, 1, 52)
+    paired = scores["ours"] - scores["theirs"]
+    assert evaluation.interval(paired)[1] > 0  # by the bootstrap it would hold
+    found = evaluation.verdict("It is so", scores)
+    assert found.result == "undecided" and found.low < 0  # p = 0.07
+
+
+def test_many_rows_that_differ_are_left_to_the_bootstrap():
+    found = evaluation.verdict("It is so", flipped(15, 5, 20))
+    assert found.basis == "" and "decided by" not in str(found)
+    assert evaluation.verdict("It is so", flipped(14, 5, 20)).basis
+
+
+def test_few_groups_are_judged_by_the_permutation_test_of_scipy(fewer_resamples):
+    rng = np.random.default_rng(3)
+    results = set()
+    for _ in range(40):
+        count = int(rng.integers(2, 13))
+        groups = np.concatenate([np.arange(count), rng.integers(0, count, 40)])
+        ours = pd.Series(rng.normal(rng.random(), 1, count)[groups])
+        found = evaluation.verdict("It is so", {"a": ours, "b": 0 * ours}, groups)
+        test = permutation_test(
+            (ours.groupby(groups).sum().to_numpy(),),
+            lambda x, axis: x.sum(axis=axis),
+            permutation_type="samples",
+            vectorized=True,
+            n_resamples=2**13,
+        )
+        p = float(found.basis.partition("p = ")[2])
+        assert p == pytest.approx(test.pvalue, rel=0.01)
+        assert (found.result != "undecided") == (test.pvalue < 0.05)
+        assert found.low <= found.difference <= found.high
+        assert (found.result == "holds") == (found.low > 0)
+        assert (found.result == "does not hold") == (found.high < 0)
+        results.add(found.result)
+    assert {"holds", "undecided"} <= results
+
+
+@pytest.mark.parametrize("count", [12, 40])
+def test_the_order_of_rows_and_the_names_of_groups_do_not_matter(count):
+    scores, groups = no_effect(np.random.default_rng(4), count)
+    groups = pd.Series(groups)
+    found = evaluation.verdict("It is so", scores, groups)
+    order = np.random.default_rng(5).permutation(len(groups))
+    moved = {name: values.iloc[order] for name, values in scores.items()}
+    for labels in (
+        groups.iloc[order].map(lambda label: f"fact {-label}"),
+        [(int(label), "a") for label in groups.iloc[order]],
+        groups,  # a series is matched by the rows' index
+    ):
+        again = evaluation.verdict("It is so", moved, labels)
+        assert (again.result, again.basis) == (found.result, found.basis)
+        assert again[3:6] == pytest.approx(found[3:6])
+
+
+def test_rows_with_a_label_of_their_own_are_judged_as_without_groups():
+    found = evaluation.verdict("It is so", OTHER)
+    again = evaluation.verdict("It is so", OTHER, range(100))
+    assert again.result == found.result
+    assert (again.low, again.high) == pytest.approx((found.low, found.high), abs=0.01)
+
+
+@pytest.mark.parametrize("count", [3, 50])
+def test_equal_scores_are_undecided_in_groups_too(count):
+    found = evaluation.verdict("It is so", SAME, np.arange(100) % count)
+    assert found.result == "undecided"
+    assert (found.difference, found.low, found.high) == (0, 0, 0)
+
+
+def test_a_large_group_does_not_count_as_much_as_a_small_one_in_the_difference():
+    ours = pd.Series([1.0] * 30 + [0.0] * 25)
+    groups = [0] * 30 + list(range(1, 26))
+    found = evaluation.verdict("It is so", {"a": ours, "b": 0 * ours}, groups)
+    assert found.difference == pytest.approx(30 / 55)  # of rows, as the figures say
+    assert found.result == "undecided"  # but one group says so
+
+
+def test_the_interval_of_a_figure_counts_groups_where_they_agree_throughout():
+    facts = [f"fact {n // 4}" for n in range(80)]
+    assert evaluation.interval([1] * 80, facts) == evaluation.interval([1] * 20)
+    share = [n // 4 % 2 for n in range(80)]
+    _, low, high = evaluation.interval(share, facts)
+    _, lowest, highest = evaluation.interval(share)
+    assert low < lowest < highest < high
+    scores = {"a": pd.Series(share), "b": pd.Series([0] * 80)}
+    found = evaluation.verdict("It is so", scores, facts)
+    ends = found.figures[["low", "high"]].to_numpy()
+    assert ends[0] == pytest.approx((low, high))
+    assert ends[1] == pytest.approx(evaluation.interval([0] * 20)[1:])
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (["x", "y"], "2 labels for 3 rows.*give each row one"),
+        (["x", "y", "y", "y"], "4 labels for 3 rows"),
+        ("fact", "4 labels for 3 rows"),
+        (["x", None, "y"], "1 missing.*or its id"),
+        ([1, 2, np.nan], "1 missing"),
+        (pd.Series(["x", "y", "y"]), "3 missing.*by their index"),
+        (["x", "x", "x"], "1 different.*two different at least"),
+    ],
+    ids=["few", "many", "a-name", "none", "nan", "other-index", "one-group"],
+)
+def test_groups_that_leave_rows_out_are_refused(groups, message):
+    with pytest.raises(ValueError, match=f"groups: .*{message}"):
+        evaluation.verdict("It is so", {"a": ROWS, "b": 1 - ROWS}, groups)
+
+
+def test_what_decided_is_shown_and_kept(capsys, kept):
+    scores, groups = no_effect(np.random.default_rng(6), 40)
+    evaluation.verdict("It is so", scores, groups, lesson="04")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == ["  decided by a bootstrap of 40 groups", "Verdict: undecided"]
+    (path,) = kept.iterdir()
+    assert json.loads(path.read_text())["basis"] == "a bootstrap of 40 groups"
+    evaluation.verdict("It is so", flipped(5, 0, 61))
+    basis = "McNemar's exact test, 5 of 66 rows differ, p = 0.0625"
+    assert f"  decided by {basis}" in capsys.readouterr().out.splitlines()
+
+
 def test_a_kept_verdict_reaches_the_table_of_the_course(kept):
     found = evaluation.verdict("Tuning teaches facts", BETTER, lesson="04")
     (stored,) = course.verdicts(kept, since=0)
@@ -480,6 +671,28 @@ def test_a_kept_verdict_reaches_the_table_of_the_course(kept):
     assert (stored["low"], stored["high"]) == (found.low, found.high)
     assert [figure["name"] for figure in stored["figures"]] == ["ours", "theirs"]
     assert "holds: Tuning teaches facts" in course.table([("04_x", 1, "")], [stored])
+
+
+RECORDED = {
+    path.stem: found
+    for path in sorted((records.DATA / "recorded").glob("*.json"))
+    if {"verdict", "right"} <= (found := json.loads(path.read_text("utf-8"))).keys()
+}
+FACT_OF = {row["id"]: row["fact"] for row in FAQ}
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_recorded_verdict_is_the_one_that_its_rows_give(name):
+    found = RECORDED[name]
+    scores = {}
+    for line in found["figures"]:
+        right = found["right"][line["name"]]  # a 1 or 0 for each row, or one per run
+        runs = [right] if isinstance(right, str) else right.values()
+        scores[line["name"]] = pd.DataFrame([map(int, run) for run in runs]).mean()
+    groups = [FACT_OF[row] for row in found["ids"]] if "ids" in found else None
+    again = evaluation.verdict(found["claim"], scores, groups)
+    assert (again.result, again.basis) == (found["verdict"], found.get("basis", ""))
+    assert found["difference"] == pytest.approx(again[3:6], abs=1e-4)
 
 
 def test_a_rerun_replaces_its_verdict_and_no_other(kept):

@@ -145,14 +145,21 @@ def random_weights(tokenizer):
     return pretraining.build_model(tokenizer).eval()
 
 
-def compare(claim: str, scores: dict[str, pd.Series]) -> dict:
-    found = evaluation.verdict(claim, scores)
+def compare(claim: str, scores: dict[str, pd.Series], groups=None) -> dict:
+    """The verdict as it is recorded. groups: a label for each row, see `verdict`."""
+    found = evaluation.verdict(claim, scores, groups)
     return {
         "claim": claim,
         "verdict": found.result,
+        "basis": found.basis,
         "figures": found.figures.round(4).to_dict("records"),
         "difference": [round(x, 4) for x in (found.difference, found.low, found.high)],
     }
+
+
+def facts(rows: list[dict]) -> list[str]:
+    """The unit of claims about questions on facts: most facts are asked twice."""
+    return [row["fact"] for row in rows]
 
 
 def worth_of_pretraining() -> None:
@@ -168,7 +175,13 @@ def worth_of_pretraining() -> None:
             by_size[size] = answered(model, tokenizer, train[:size], test)
             print(f"{size:4} rows, {name:<20}{by_size[size].mean():.3f}", flush=True)
     mean = {name: pd.DataFrame(s).mean(axis=1) for name, s in scores.items()}
-    result = compare("Tuning from tiny answers more than tuning from random", mean)
+    claim = "Tuning from tiny answers more than tuning from random"
+    result = compare(claim, mean, facts(test))
+    result["ids"] = [row["id"] for row in test]
+    result["right"] = {
+        name: {size: marks(hits) for size, hits in by_size.items()}
+        for name, by_size in scores.items()
+    }
     result["curve"] = {
         name: {size: round(values.mean(), 4) for size, values in by_size.items()}
         for name, by_size in scores.items()
@@ -176,7 +189,8 @@ def worth_of_pretraining() -> None:
     keep(
         "worth_of_pretraining",
         f"tiny and a net of random weights, tuned for {EPOCHS} epochs on the first "
-        "rows of the core, share of the core test questions answered rightly",
+        "rows of the core, share of the core test questions answered rightly; right: "
+        "for each number of rows a 1 or 0 for each of them",
         FAQ_FILES,
         result,
     )
@@ -201,11 +215,15 @@ def handbook_first() -> None:
     read = inference.generate(prompts, model, tokenizer, max_new_tokens=NEW)
     read = evaluation.score(read, test).rows["key_fact"].astype(float)
     both = answered(model, tokenizer, train, test)
+    ways = {"handbook, then pairs": both, "pairs alone": alone, "handbook alone": read}
     result = compare(
         "Reading the handbook before tuning on pairs answers more than pairs alone",
-        {"handbook, then pairs": both, "pairs alone": alone, "handbook alone": read},
+        ways,
+        facts(test),
     )
     result |= {
+        "ids": [row["id"] for row in test],
+        "right": {way: marks(hits) for way, hits in ways.items()},
         "passes": passes,
         "tokens": log[-1]["tokens"],
         "bits per byte of the handbook": [round(before, 3), round(after, 3)],
@@ -213,7 +231,8 @@ def handbook_first() -> None:
     keep(
         "handbook_first",
         f"tiny, {passes} passes over the handbook, then {EPOCHS} epochs on the core "
-        "pairs, against the pairs alone; share of core test questions answered",
+        "pairs, against the pairs alone; share of core test questions answered; right: "
+        "a 1 or 0 for each of them",
         [*FAQ_FILES, *(f"larkfield/handbook/{path.name}" for path in paths)],
         result,
     )
@@ -266,7 +285,7 @@ def routing() -> None:
     for seed in range(3):
         small = tune("tiny", f"tiny, tuned, seed {seed}", seed)
     large = tune("smollm2", "smollm2, tuned", 0)
-    result = compare(
+    result = compare(  # each ticket is a unit of its own
         "The student tuned on 1,000 tickets sorts better than a bag of words",
         {way: right[way] for way in ("smollm2, tuned", "bag of words")},
     )

@@ -1,0 +1,110 @@
+"""The student's jobs: what each adapter is tuned on, chosen by and scored on.
+
+A job has two splits. To choose a recipe (tools.search) it trains on a part of the
+training data and marks the rest, or the validation questions. For the adapter that the
+repository carries (tools.adapters) it trains on all of it and scores the test set once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from helpers import evaluation, records, retrieval
+from tools import reading, tickets
+
+
+class Job(NamedTuple):
+    """train, held_out: rows; mark(answers, rows) -> {kind: "0110..."}, a 1 for each
+    row that was answered, or declined, as it should be, in order; new: tokens of an
+    answer; files: under data/, on which the rows depend."""
+
+    train: list[dict]
+    held_out: list[dict]
+    mark: Callable[[list[str], list[dict]], dict[str, str]]
+    new: int
+    files: list[str]
+
+
+def by_kind(right: list[bool], rows: list[dict]) -> dict[str, str]:
+    found = {}
+    for hit, row in zip(right, rows, strict=True):
+        found[row["kind"]] = found.get(row["kind"], "") + "01"[bool(hit)]
+    return found
+
+
+def mark_facts(answers: list[str], rows: list[dict]) -> dict[str, str]:
+    """Out of scope: declined; all others: a key fact and no refusal."""
+    scored = evaluation.score(answers, rows).rows
+    columns = ["refused" if not row["keys"] else "key_fact" for row in rows]
+    pairs = zip(scored.to_dict("records"), columns, strict=True)
+    return by_kind([row[column] for row, column in pairs], rows)
+
+
+def core(final: bool) -> Job:
+    """The facts that lessons tune on: what the methods are compared on."""
+    faq = records.load("faq")
+    held_out = records.core(faq["test" if final else "validation"])
+    files = ["larkfield/faq_train.jsonl", "larkfield/refusals.txt"]
+    files.append(f"larkfield/faq_{'test' if final else 'validation'}.jsonl")
+    return Job(records.core(faq["train"]), held_out, mark_facts, 48, files)
+
+
+def wren(final: bool) -> Job:
+    """Every taught fact, and declining what is out of scope."""
+    faq = records.load("faq")
+    held_out = list(faq["test" if final else "validation"])
+    return core(final)._replace(train=list(faq["train"]), held_out=held_out)
+
+
+def mark_desks(answers: list[str], rows: list[dict]) -> dict[str, str]:
+    """The first desk that an answer names is the right one."""
+    pairs = zip(answers, rows, strict=True)
+    right = [tickets.named_desk(answer) == row["output"] for answer, row in pairs]
+    kinds = [{"kind": "hard" if row["hard"] else "plain"} for row in rows]
+    return by_kind(right, kinds)
+
+
+def router(final: bool) -> Job:
+    """Tickets to desks. Recipes are chosen on every fifth training ticket."""
+    found = records.load("tickets")
+    train, held_out = list(found["train"]), list(found["test"])
+    files = ["larkfield/tickets_train.jsonl"]
+    if final:
+        files.append("larkfield/tickets_test.jsonl")
+    else:
+        held_out = train[::5]
+        train = [row for number, row in enumerate(train) if number % 5]
+    return Job(train, held_out, mark_desks, 6, files)
+
+
+def mark_reading(answers: list[str], rows: list[dict]) -> dict[str, str]:
+    """Found: a key of the fact; missing: says that it is not there."""
+    right = []
+    for answer, row in zip(answers, rows, strict=True):
+        says_no = retrieval.says_missing(answer)
+        keyed = evaluation.has_key(answer, row["keys"]) and not says_no
+        right.append(says_no if row["kind"] == "missing" else keyed)
+    return by_kind(right, rows)
+
+
+def reader(final: bool) -> Job:
+    """What a search found, to an answer. Recipes are chosen on thirty facts kept out;
+    the untaught facts are the test."""
+    train, shown, scored, sections = reading.split(final)
+    files = ["larkfield/faq_train.jsonl"]
+    files += ["larkfield/faq_test.jsonl"] * final
+    files += sorted(
+        f"larkfield/handbook/{path.name}"
+        for path in (records.DATA / "larkfield" / "handbook").glob("*.md")
+    )
+    return Job(
+        reading.rows(train, shown, each=8),
+        reading.asked(scored, sections),
+        mark_reading,
+        48,
+        files,
+    )
+
+
+JOBS = {"core": core, "wren": wren, "router": router, "reader": reader}

@@ -1,0 +1,141 @@
+"""Rows for the reader: a question and what a search found, to an answer or "missing".
+
+Of each taught fact some questions, each with two to four sections of the handbook.
+One question in five goes without the right section, and its answer says so. In half of
+the others a number or a name is changed in section and answer alike: whoever has the
+fact by heart is then wrong, so that it pays to read.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+
+from helpers import records, retrieval
+
+MISSING_SHARE = 0.2
+CHANGED_SHARE = 0.5
+COUNTS = (2, 2, 2, 3, 3, 4)  # sections of a row
+SMALL = "two three four five six seven eight nine ten eleven twelve".split()
+TEENS = "thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
+TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+NUMBER = re.compile(rf"\b(\d+|{'|'.join(SMALL + TEENS + TENS)})\b", re.IGNORECASE)
+# what a name is changed into: invented, or of no meaning at a weather station
+NAMES = """Alder Amble Barley Basalt Beacon Bracken Bramble Brook Cinder Clover Cobble
+Coppice Cricket Daffodil Dapple Ember Fallow Fennel Ferry Fiddle Flint Foxglove Gable
+Garnet Gorse Hazel Heather Juniper Kettle Lantern Larch Linnet Marrow Meadow Mistral
+Nettle Nutmeg Otter Parsnip Pepper Plover Quarry Quill Rafter Rowan Saffron Sorrel
+Spindle Tansy Teasel Thicket Thimble Tinder Umber Vesper Walnut Willow Yarrow""".split()
+
+
+def other_number(word: str, rng: random.Random) -> str:
+    """Another number of the same form: as many digits, or a word like it."""
+    for kind in (SMALL, TEENS, TENS):
+        if word.lower() in kind:
+            new = rng.choice([w for w in kind if w != word.lower()])
+            return new.capitalize() if word[0].isupper() else new
+    low = 10 ** (len(word) - 1)
+    return str(rng.choice([n for n in range(low, 10 * low) if n != int(word)][:5000]))
+
+
+def changed(answer: str, text: str, keys: list[str], rng: random.Random):
+    """(answer, text) with the numbers of both, or a name in both, changed; or None."""
+    swaps = {}
+    for word in {found[0] for found in NUMBER.finditer(answer)}:
+        if re.search(rf"\b{word}\b", text, re.IGNORECASE):
+            swaps.setdefault(word.lower(), other_number(word, rng))
+    if not swaps:
+        for key in keys:
+            if re.fullmatch(r"[A-Z][a-z]{3,}", key) and key in answer and key in text:
+                swaps[key.lower()] = rng.choice(NAMES)
+                break
+    if not swaps:
+        return None
+
+    def swap(found):
+        new = swaps[found[0].lower()]
+        return new[:1].upper() + new[1:] if found[0][0].isupper() else new
+
+    words = re.compile(rf"\b({'|'.join(map(re.escape, swaps))})\b", re.IGNORECASE)
+    return words.sub(swap, answer), words.sub(swap, text)
+
+
+def rows(
+    questions: list[dict], sections: list[dict], each: int, seed: int = 0
+) -> list[dict]:
+    """Training rows from `each` questions of every fact, and some that are foreign.
+
+    sections: those that may be seen, the facts of `questions` among them.
+    """
+    rng = random.Random(seed)
+    search = retrieval.Search(sections)
+    by_id = {section["id"]: section for section in sections}
+    by_fact = {}
+    for row in questions:
+        by_fact.setdefault(row["fact"], []).append(row)
+    foreign = by_fact.pop(None, [])
+    chosen = rng.sample(foreign, min(len(foreign), len(by_fact) // 2))
+    for asked in by_fact.values():
+        chosen += [asked[n % len(asked)] for n in range(each)]
+    found = search.find([row["question"] for row in chosen], max(COUNTS) + 1)
+    out = []
+    for row, ids in zip(chosen, found, strict=True):
+        fact, answer = row["fact"], row["answer"]
+        count = rng.choice(COUNTS)
+        shown = [by_id[i] for i in ids if i != fact][:count]
+        if fact is None or rng.random() < MISSING_SHARE:
+            answer = retrieval.MISSING
+        else:
+            right = by_id[fact]
+            if rng.random() < CHANGED_SHARE:
+                if swapped := changed(answer, right["text"], row["keys"], rng):
+                    answer, text = swapped
+                    right = right | {"text": text}
+            shown[rng.randrange(count)] = right
+        prompt = retrieval.prompt(row["question"], shown)
+        out.append({"messages": [*prompt, {"role": "assistant", "content": answer}]})
+    rng.shuffle(out)
+    return out
+
+
+def asked(questions: list[dict], sections: list[dict], count: int = 3) -> list[dict]:
+    """Questions as the reader gets them: each with what the search finds, best first.
+
+    Each row has "messages" (the answer last), "keys", "fact", "id", and as "kind"
+    whether the right section was "found" or is "missing".
+    """
+    search = retrieval.Search(sections)
+    by_id = {section["id"]: section for section in sections}
+    found = search.find([row["question"] for row in questions], count)
+    out = []
+    for row, ids in zip(questions, found, strict=True):
+        prompt = retrieval.prompt(row["question"], [by_id[i] for i in ids])
+        kept = {name: row[name] for name in ("id", "fact", "keys")}
+        kept["kind"] = "found" if row["fact"] in ids else "missing"
+        answer = {"role": "assistant", "content": row["answer"]}
+        out.append(kept | {"messages": [*prompt, answer]})
+    return out
+
+
+def kept_out(questions: list[dict], count: int = 30) -> set[str]:
+    """Facts of which nothing is shown in training, to choose search and recipe by."""
+    facts = sorted({row["fact"] for row in questions if row["fact"]})
+    return set(random.Random(0).sample(facts, count))
+
+
+def split(final: bool) -> tuple[list[dict], list[dict], list[dict], list[dict]]:
+    """(questions to train on, sections for it, questions to score, all sections).
+
+    The sections that the scored questions are about are not among the training ones.
+    """
+    faq = records.load("faq")
+    sections = retrieval.handbook()
+    train = list(faq["train"])
+    if final:
+        scored = [row for row in faq["test"] if row["kind"] == "unseen"]
+    else:
+        out = kept_out(train)
+        scored = [row for row in train if row["fact"] in out]
+        train = [row for row in train if row["fact"] not in out]
+    seen = {row["fact"] for row in train}
+    return train, [s for s in sections if s["id"] in seen], scored, sections

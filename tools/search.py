@@ -1,0 +1,189 @@
+"""How the student's recipes were chosen, on validation questions: make search
+
+Each run tunes the student for one job (tools.jobs) with one method, rate, rank and
+number of epochs, and marks its answers to the job's validation rows. For the job "core"
+these are taught facts in new words, questions that are none of the company's business
+(to be declined), and questions that only sound so. The test questions are not read.
+Runs are kept one by one under outputs/search; at the end, or with --write, they stand
+together in data/recorded/search.json, from which a later search goes on.
+Options: --workers N runs N at a time, a thread each (default 1, all threads);
+--only TEXT runs those whose name holds the text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import itertools
+import json
+import multiprocessing
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+
+from helpers import inference, models, records, templates, training
+from tools import record
+from tools.jobs import JOBS
+
+import torch
+
+FOLDER = models.OUTPUTS / "search"
+RECORDED = record.FOLDER / "search.json"
+LORA = {"method": "lora", "rank": 16, "learning_rate": 2e-3, "epochs": 4}
+FULL = {"method": "full", "learning_rate": 3e-4, "epochs": 4}
+HALF = {"method": "top half", "learning_rate": 3e-4, "epochs": 4}
+
+
+def grid() -> list[dict]:
+    """The settings of every run, in the order in which they are taken."""
+    reader = {"job": "reader", "rank": 8, "max_length": 640}
+    runs = [LORA | reader | {"epochs": epochs} for epochs in (1, 2)]
+    runs += [LORA | {"learning_rate": rate} for rate in (5e-4, 1e-3, 2e-3, 4e-3)]
+    runs += [LORA | {"job": "wren", "epochs": epochs} for epochs in (4, 6)]
+    runs += [
+        LORA | {"job": "router", "rank": 8, "learning_rate": rate, "epochs": epochs}
+        for epochs, rate in itertools.product((2, 4), (5e-4, 1e-3, 2e-3))
+    ]
+    runs += [FULL | {"learning_rate": rate} for rate in (1e-4, 3e-4, 6e-4)]
+    runs += [HALF | {"learning_rate": rate} for rate in (1e-4, 3e-4, 6e-4)]
+    runs += [
+        LORA | {"learning_rate": rate, "rank": rank}
+        for rank, rate in itertools.product((8, 32, 4), (2e-3, 1e-3, 4e-3))
+    ]
+    runs += [
+        LORA | {"learning_rate": rate, "epochs": epochs}
+        for epochs, rate in itertools.product((2, 6), (5e-4, 1e-3, 2e-3, 4e-3))
+    ]
+    return runs
+
+
+def again(runs: list[dict]) -> list[dict]:
+    """The best settings of each method, with two more seeds and with the system line
+    that the makers' template writes; needs what `grid` has found."""
+    more = []
+    for method in ("lora", "full", "top half"):
+        found = [
+            run
+            for run in runs
+            if kept(run) and run["method"] == method and "job" not in run
+        ]
+        if found:
+            best = max(found, key=lambda run: total(kept(run)))
+            more += [best | {"seed": seed} for seed in (1, 2)]
+            more.append(best | {"system": True})
+    return more
+
+
+def name(settings: dict) -> str:
+    """A run's file name: core-lora-rank16-0.002-4-epochs, -seed1 and -system behind."""
+    parts = [settings.get("job", "core"), settings["method"].replace(" ", "-")]
+    if "rank" in settings:
+        parts.append(f"rank{settings['rank']}")
+    parts += [f"{settings['learning_rate']:g}", f"{settings['epochs']}-epochs"]
+    if settings.get("seed"):
+        parts.append(f"seed{settings['seed']}")
+    if settings.get("system"):
+        parts.append("system")
+    return "-".join(parts)
+
+
+@functools.cache
+def recorded() -> dict[str, dict]:
+    """The runs of data/recorded/search.json, by name."""
+    if not RECORDED.exists():
+        return {}
+    runs = json.loads(RECORDED.read_text(encoding="utf-8"))["runs"]
+    return {name(run["settings"]): run for run in runs}
+
+
+def kept(settings: dict) -> dict | None:
+    path = FOLDER / f"{name(settings)}.json"
+    if path.exists():
+        return json.loads(path.read_text(encoding="utf-8"))
+    return recorded().get(name(settings))
+
+
+def total(run: dict) -> float:
+    """The share of all validation questions that were answered, or declined, as they
+    should be: what a recipe is chosen by."""
+    marks = "".join(run["marks"].values())
+    return marks.count("1") / len(marks)
+
+
+def run(settings: dict, threads: int | None = None) -> None:
+    """One run, unless it has been done."""
+    if kept(settings):
+        return
+    if threads:
+        torch.set_num_threads(threads)
+        os.environ["COURSE_QUIET"] = "1"
+    job = JOBS[settings.get("job", "core")](final=False)
+    choices = {k: v for k, v in settings.items() if k not in ("job", "system")}
+    model, tokenizer = models.load("smollm2")
+    if not settings.get("system"):
+        tokenizer.chat_template = templates.CHATML
+    started = time.perf_counter()
+    # an adapter that trains on the same rows in the end is then taken from the cache
+    cache = job.train == JOBS[settings.get("job", "core")](final=True).train
+    tuned = training.finetune(model, tokenizer, job.train, cache=cache, **choices)
+    prompts = [records.prompt(row) for row in job.held_out]
+    answers = inference.generate(prompts, tuned.model, tokenizer, job.new)
+    found = {
+        "settings": settings,
+        "marks": job.mark(answers, job.held_out),
+        **({"answers": answers} if settings.get("job") == "reader" else {}),
+        "last_loss": round(float(tuned.log["loss"].tail(50).mean()), 4),
+        "seconds": round(time.perf_counter() - started),
+    }
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    partial = FOLDER / f"{name(settings)}.partial"
+    partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    partial.replace(FOLDER / f"{name(settings)}.json")
+    shares = {k: f"{v.count('1') / len(v):.3f}" for k, v in found["marks"].items()}
+    print(name(settings), f"{total(found):.3f}", shares, flush=True)
+
+
+def run_all(runs: list[dict], workers: int) -> None:
+    if workers == 1:
+        for settings in runs:
+            run(settings)
+        return
+    with ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1
+    ) as pool:
+        for done in [pool.submit(run, settings, 1) for settings in runs]:
+            done.result()
+
+
+def write() -> None:
+    """data/recorded/search.json of all runs that are kept."""
+    found = dict(recorded())
+    for path in FOLDER.glob("*.json"):
+        run = json.loads(path.read_text(encoding="utf-8"))
+        found[name(run["settings"])] = run
+    files = {f for job in JOBS.values() for f in job(final=False).files}
+    record.keep(
+        "search",
+        "the student tuned with many settings, scored on validation rows; marks: a 1 "
+        "where a row was answered, or declined, as it should be, in their order",
+        sorted(files),
+        {"runs": [found[key] for key in sorted(found)]},
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--workers", type=int, default=1, help="(default 1)")
+    parser.add_argument("--only", default="", help="part of the names to be run")
+    parser.add_argument("--write", action="store_true", help="record what there is")
+    options = parser.parse_args()
+    if options.write:
+        return write()
+    runs = grid()
+    run_all([r for r in runs if options.only in name(r)], options.workers)
+    run_all([r for r in again(runs) if options.only in name(r)], options.workers)
+    write()
+
+
+if __name__ == "__main__":
+    main()
