@@ -96,7 +96,7 @@ class Search:
             self._words.index(stems, show_progress=False)
         if method != "words":
             self._starts = np.cumsum([0] + [len(texts) for texts in parts[:-1]])
-            self._vectors = _encoder().encode(sum(parts, []))  # each of length 1
+            self._vectors = vectors(sum(parts, []))
             means = np.add.reduceat(self._vectors, self._starts)
             self._means = means / np.linalg.norm(means, axis=1, keepdims=True)
 
@@ -108,7 +108,7 @@ class Search:
         """
         total = np.zeros((len(questions), len(self.ids)))
         if self.method != "words":
-            asked = _encoder().encode(list(questions))
+            asked = vectors(questions)
             best = np.maximum.reduceat(asked @ self._vectors.T, self._starts, axis=1)
             total += _standard(asked @ self._means.T + best)
         if self.method != "vectors":
@@ -139,6 +139,12 @@ class Search:
 @functools.cache
 def _encoder() -> USE:
     return USE(threads=1)  # more are slower where another program is busy
+
+
+def vectors(texts: list[str]) -> np.ndarray:
+    """A vector of length 1 for each text, (texts, 512): alike where they mean the same,
+    by cosine, which is their product."""
+    return _encoder().encode(list(texts))
 
 
 def _parts(section: dict) -> list[str]:

@@ -7,11 +7,15 @@ repository carries (tools.adapters) it trains on all of it and scores the test s
 
 from __future__ import annotations
 
+import json
+import random
 from collections.abc import Callable
 from typing import NamedTuple
 
 from helpers import evaluation, records, retrieval
 from tools import reading, tickets
+
+INSTRUCTIONS = records.DATA / "larkfield" / "instructions.jsonl"
 
 
 class Job(NamedTuple):
@@ -107,4 +111,40 @@ def reader(final: bool) -> Job:
     )
 
 
-JOBS = {"core": core, "wren": wren, "router": router, "reader": reader}
+def mark_instructions(answers: list[str], rows: list[dict]) -> dict[str, str]:
+    """Passes its row's check; by whether its kind of instruction was trained on."""
+    pairs = zip(answers, rows, strict=True)
+    right = [evaluation.passes(answer, row["check"]) for answer, row in pairs]
+    kinds = [{"kind": "new kind" if row["new"] else "seen kind"} for row in rows]
+    return by_kind(right, kinds)
+
+
+def instructed(final: bool) -> Job:
+    """Instructions. The first three rows of a kind are scored, and all rows of kinds
+    held out. Recipes are chosen on two rows more of a kind and on eight other kinds."""
+    rows = [json.loads(line) for line in INSTRUCTIONS.read_text("utf-8").splitlines()]
+    by_name = {}
+    for row in rows:
+        by_name.setdefault(row["kind"], []).append(row)
+    new = {kind for kind, group in by_name.items() if group[0]["held_out"]}
+    if not final:
+        seen = sorted(set(by_name) - new)
+        by_name = {kind: by_name[kind][3:] for kind in seen}
+        new = set(random.Random(0).sample(seen, 8))
+    kept = 3 if final else 2
+    train = [row for kind in by_name if kind not in new for row in by_name[kind][kept:]]
+    scored = [
+        row | {"new": True} for kind in by_name if kind in new for row in by_name[kind]
+    ]
+    scored += [
+        row | {"new": False}
+        for kind in by_name
+        if kind not in new
+        for row in by_name[kind][:kept]
+    ]
+    files = ["larkfield/instructions.jsonl"]
+    return Job(train, scored, mark_instructions, 64, files)
+
+
+JOBS = {"core": core, "wren": wren, "router": router}
+JOBS |= {"reader": reader, "instructed": instructed}

@@ -44,6 +44,10 @@ def grid() -> list[dict]:
         LORA | {"job": "router", "rank": 8, "learning_rate": rate, "epochs": epochs}
         for epochs, rate in itertools.product((2, 4), (5e-4, 1e-3, 2e-3))
     ]
+    runs += [
+        LORA | {"job": "instructed", "rank": 8, "learning_rate": rate, "epochs": epochs}
+        for epochs, rate in ((2, 1e-3), (2, 2e-3), (4, 1e-3), (4, 2e-3))
+    ]
     runs += [FULL | {"learning_rate": rate} for rate in (1e-4, 3e-4, 6e-4)]
     runs += [HALF | {"learning_rate": rate} for rate in (1e-4, 3e-4, 6e-4)]
     runs += [
