@@ -549,6 +549,12 @@ def test_a_bootstrap_that_says_more_than_the_exact_test_is_not_believed():
     assert found.result == "undecided" and found.low < 0  # p = 0.07
 
 
+@pytest.mark.parametrize("alternative", ["greater", "less"])
+def test_an_interval_that_ends_at_0_decides_nothing(alternative):
+    found = evaluation.verdict("It is so", flipped(14, 6, 0), alternative=alternative)
+    assert found.low == 0 and found.result == "undecided"
+
+
 def test_many_rows_that_differ_are_left_to_the_bootstrap():
     found = evaluation.verdict("It is so", flipped(15, 5, 20))
     assert found.basis == "" and "decided by" not in str(found)
@@ -617,6 +623,21 @@ def test_a_large_group_does_not_count_as_much_as_a_small_one_in_the_difference()
     found = evaluation.verdict("It is so", {"a": ours, "b": 0 * ours}, groups)
     assert found.difference == pytest.approx(30 / 55)  # of rows, as the figures say
     assert found.result == "undecided"  # but one group says so
+
+
+def test_the_interval_of_groups_lies_about_the_mean_of_rows():
+    sizes = [1, 9] * 20  # the larger groups are right, the smaller are not
+    groups = np.repeat(np.arange(40), sizes)
+    mean, low, high = evaluation.interval(groups % 2, groups)
+    assert mean == pytest.approx(0.9) and 0.7 < low < 0.9 < high < 1
+
+
+def test_the_interval_of_few_groups_is_wider_as_students_t_is():
+    means = np.random.default_rng(7).random(20)
+    _, low, high = evaluation.interval(means)
+    _, lowest, highest = evaluation.interval(means.repeat(2), np.arange(40) // 2)
+    wider = (highest - lowest) / (high - low)
+    assert wider == pytest.approx(2.093 * math.sqrt(20 / 19) / 1.96, abs=0.05)
 
 
 def test_the_interval_of_a_figure_counts_groups_where_they_agree_throughout():

@@ -144,7 +144,7 @@ def facts() -> None:
     record.keep(
         "rivals_facts",
         "every test question answered in each way; outcomes: by kind, a letter for "
-        "each row in order: R right, N says no, W wrong; had: 1 where the search in the "
+        "each row: R right, N says no, W wrong; had: 1 where the search in the "
         "handbook put the right section among three",
         [f"larkfield/faq_{split}.jsonl" for split in records.SPLITS]
         + [f"models/{who}/adapter_model.safetensors" for who in ("wren", "reader")],
