@@ -24,7 +24,7 @@ AGAIN := mend that (README.md, Troubleshooting) and run the same command again
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help lab course test check slides outputs record
+.PHONY: help lab course test check slides outputs record search adapters
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -52,6 +52,12 @@ outputs: .venv/ready ## run every lesson and store what it prints in the noteboo
 
 record: .venv/ready ## measure anew what is recorded in data/recorded/ (four hours)
 	$(PY) -m tools.record
+
+search: .venv/ready ## choose recipes anew on validation questions (five hours)
+	$(PY) -m tools.search
+
+adapters: .venv/ready ## tune the adapters of data/models anew (two hours)
+	$(PY) -m tools.adapters
 
 # Set-up. .venv/unfinished marks a set-up under way: one that was interrupted is begun
 # anew, from pip's cache, because nobody knows what it left half written.

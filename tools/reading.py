@@ -16,6 +16,7 @@ from helpers import records, retrieval
 MISSING_SHARE = 0.2
 CHANGED_SHARE = 0.5
 COUNTS = (2, 2, 2, 3, 3, 4)  # sections of a row
+WORDS = 320  # of a row's sections at most, about 450 tokens; fewer sections if need be
 SMALL = "two three four five six seven eight nine ten eleven twelve".split()
 TEENS = "thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
 TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
@@ -81,8 +82,9 @@ def rows(
     out = []
     for row, ids in zip(chosen, found, strict=True):
         fact, answer = row["fact"], row["answer"]
-        count = rng.choice(COUNTS)
-        shown = [by_id[i] for i in ids if i != fact][:count]
+        shown = [by_id[i] for i in ids if i != fact][: rng.choice(COUNTS)]
+        while sum(len(section["text"].split()) for section in shown) > WORDS:
+            shown.pop()
         if fact is None or rng.random() < MISSING_SHARE:
             answer = retrieval.MISSING
         else:
@@ -91,7 +93,7 @@ def rows(
                 if swapped := changed(answer, right["text"], row["keys"], rng):
                     answer, text = swapped
                     right = right | {"text": text}
-            shown[rng.randrange(count)] = right
+            shown[rng.randrange(len(shown))] = right
         prompt = retrieval.prompt(row["question"], shown)
         out.append({"messages": [*prompt, {"role": "assistant", "content": answer}]})
     rng.shuffle(out)
