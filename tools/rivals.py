@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import time
 
 from helpers import evaluation, inference, models, records, retrieval, tokens
 from tools import record, tickets
@@ -117,7 +118,7 @@ def notes_prompts(rows: list[dict]) -> tuple[list[list[dict]], str]:
 def facts() -> None:
     faq = records.load("faq")
     train, validation, test = (list(faq[s]) for s in records.SPLITS)
-    ways, floors = {}, {}
+    ways, floors, cost = {}, {}, {}
     for way, meaning in (("words", False), ("meaning", True)):
         name = f"nearest question by {way}"
         floor = fair_floor(train, validation, meaning)
@@ -126,14 +127,23 @@ def facts() -> None:
         floors[name] = floor
     prompts, had = notes_prompts(test)
     bare = [records.prompt(row) for row in test]
-    untuned, tokenizer = models.load("smollm2")
-    for name, asked in (("untuned", bare), ("untuned with notes", prompts)):
-        ways[name] = inference.generate(asked, untuned, tokenizer, ROOM)
-    for name, who, asked in (
-        ("wren", "wren", bare),
-        ("reader with notes", "reader", prompts),
+    for name, who, asked, room in (
+        ("untuned", "smollm2", bare, ROOM),
+        ("untuned with notes", "smollm2", prompts, ROOM),
+        ("wren", "wren", bare, 48),
+        ("reader with notes", "reader", prompts, 48),
     ):
-        ways[name] = inference.generate(asked, *models.load(who), 48)
+        model, tokenizer = models.load(who)
+        started = time.perf_counter()
+        ways[name] = inference.generate(asked, model, tokenizer, room)
+        seconds = time.perf_counter() - started
+        read = [len(tokens.prompt_ids(prompt, tokenizer)) for prompt in asked]
+        wrote = [len(ids) for ids in tokenizer(ways[name]).input_ids]
+        cost[name] = {
+            "tokens in": round(np.mean(read), 1),
+            "tokens out": round(np.mean(wrote), 1),
+            "seconds for 1,000": round(1000 * seconds / len(asked)),
+        }
     scored = {name: outcomes(answers, test) for name, answers in ways.items()}
     for name, found in scored.items():
         shares = {
@@ -148,7 +158,8 @@ def facts() -> None:
         "handbook put the right section among three",
         [f"larkfield/faq_{split}.jsonl" for split in records.SPLITS]
         + [f"models/{who}/adapter_model.safetensors" for who in ("wren", "reader")],
-        {"floors": floors, "had": had, "outcomes": scored, "answers": ways},
+        {"floors": floors, "had": had, "cost": cost}
+        | {"outcomes": scored, "answers": ways},
     )
 
 
