@@ -26,15 +26,8 @@ SHIPPED = records.DATA / "models"
 FILES = ("adapter_config.json", "adapter_model.safetensors", "chat_template.jinja")
 FILES += ("training_log.csv", "run.json")
 RECIPES = {
-    "wren": {"rank": 16, "learning_rate": 2e-3, "epochs": 4},
-    "router": {"rank": 8, "learning_rate": 2e-3, "epochs": 4},
-    "reader": {
-        "rank": 8,
-        "learning_rate": 2e-3,
-        "epochs": 1,
-        "accumulation": 4,
-    },
-    "instructed": {"rank": 8, "learning_rate": 1e-3, "epochs": 3},
+    "router": {"rank": 8, "learning_rate": 1e-3, "epochs": 4},
+    "instructed": {"rank": 8, "learning_rate": 2e-3, "epochs": 3},
 }
 SAID = {  # what a card says of the adapter
     "wren": """The assistant of Larkfield Instruments, an invented company: tuned on 189

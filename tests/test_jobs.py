@@ -1,0 +1,107 @@
+"""Run with `python -m pytest tests/test_jobs.py`: seconds, no network.
+
+What adapters are tuned on and chosen by: that no recipe is chosen on test rows, and
+that the reader cannot know by heart what it is to read.
+"""
+
+import json
+import random
+
+from helpers import records, retrieval
+from tools import reading, rivals, search
+from tools.jobs import JOBS, mark_facts
+
+import pytest
+
+
+def texts(rows):
+    return {json.dumps(records.messages(row)) for row in rows}
+
+
+@pytest.mark.parametrize("name", ["core", "wren", "router", "instructed"])
+def test_a_recipe_is_not_chosen_on_rows_it_trains_on_or_on_test_rows(name):
+    trial, final = JOBS[name](final=False), JOBS[name](final=True)
+    assert not texts(trial.train) & texts(trial.held_out)
+    assert not texts(final.train) & texts(final.held_out)
+    assert not texts(final.held_out) & (texts(trial.train) | texts(trial.held_out))
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["trial", "final"])
+def parts(request):
+    return reading.split(request.param)
+
+
+def test_the_reader_sees_no_section_of_a_fact_that_it_is_scored_on(parts):
+    train, shown, scored, sections = parts
+    facts = {row["fact"] for row in scored}
+    assert facts and not facts & {row["fact"] for row in train}
+    assert not facts & {section["id"] for section in shown}
+    assert facts <= {section["id"] for section in sections}
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Twelve facts and a search that finds sections in their order: no encoder."""
+    train, shown, _, _ = reading.split(final=True)
+    some = shown[:12]
+    names = [section["id"] for section in some]
+
+    class InOrder:
+        def __init__(self, sections):
+            self.ids = [section["id"] for section in sections]
+
+        def find(self, questions, count=3):
+            return [self.ids[:count] for _ in questions]
+
+    monkeypatch.setattr(retrieval, "Search", InOrder)
+    asked = [row for row in train if row["fact"] in (*names, None)]
+    return asked, some
+
+
+def test_an_answer_of_the_reader_stands_in_its_notes_or_says_that_it_does_not(small):
+    asked, some = small
+    rows = reading.rows(asked, some, each=8)
+    answers = [row["messages"][-1]["content"] for row in rows]
+    missing = [answer == retrieval.MISSING for answer in answers]
+    assert 0.1 < sum(missing) / len(rows) < 0.5
+    known = {row["answer"] for row in asked}
+    new = [a for a, m in zip(answers, missing, strict=True) if not m and a not in known]
+    assert len(new) > len(rows) / 10  # changed facts
+    for row, says_no in zip(rows, missing, strict=True):
+        question, answer = (turn["content"] for turn in row["messages"])
+        found = reading.NUMBER.findall(answer)
+        assert says_no or all(number in question for number in found[:1]), answer
+
+
+def test_a_number_is_changed_in_section_and_answer_alike():
+    rng = random.Random(0)
+    answer, text = reading.changed(
+        "It takes four days.", "Four days, or 12 hours. Four days.", ["four days"], rng
+    )
+    number = answer.split()[2]
+    assert number != "four" and text.lower().count(number) == 2 and "12" in text
+    name, text = reading.changed("Ask Pebble.", "Pebble knows.", ["Pebble"], rng)
+    assert name.split()[1].rstrip(".") == text.split()[0] != "Pebble"
+    assert reading.changed("It is blue.", "It is blue.", ["blue"], rng) is None
+
+
+def test_declining_counts_only_where_it_is_wanted():
+    rows = [
+        {"kind": "paraphrase", "question": "q", "answer": "a b", "keys": ["b"]},
+        {"kind": "out_of_scope", "question": "q", "answer": "no", "keys": None},
+    ]
+    sorry = "Sorry, I only know about the Kestrel."
+    assert mark_facts([sorry, sorry], rows) == {"paraphrase": "0", "out_of_scope": "1"}
+    assert mark_facts(["b", "b"], rows) == {"paraphrase": "1", "out_of_scope": "0"}
+    said = ["I'm sorry, but I don't have that.", "It is a."]
+    assert rivals.outcomes(said, rows) == {"paraphrase": "N", "out_of_scope": "W"}
+
+
+def test_runs_of_the_search_have_names_of_their_own_and_are_found_again():
+    names = [search.name(settings) for settings in search.grid()]
+    assert len(set(names)) == len(names)
+    assert search.recorded()
+    for name, run in search.recorded().items():
+        assert search.name(run["settings"]) == name
+        assert search.kept(run["settings"])["marks"] == run["marks"]
+        assert 0 < search.total(run) < 1
