@@ -7,7 +7,7 @@ that they still answer as they were recorded.
 import json
 import re
 
-from helpers import inference, models, records, runs, smollm2
+from helpers import inference, models, records, runs, smollm2, templates
 from tools import record
 from tools.adapters import FILES, RECIPES, SHIPPED
 from tools.jobs import JOBS
@@ -58,6 +58,21 @@ def test_a_card_tells_the_figures_that_were_recorded(name):
         assert re.search(line, card), f"{share:.3f} of {len(marks)}"
     digest = record.sha256(SHIPPED / name / "adapter_model.safetensors")
     assert digest in card
+
+
+def test_without_its_base_a_lesson_goes_on_with_another_model(monkeypatch, capsys):
+    monkeypatch.setattr(smollm2, "installed", lambda: False)
+    model, _ = models.load("router", instead="tiny")
+    assert model.num_parameters() < 10e6
+    assert smollm2.COMMAND in capsys.readouterr().out
+
+
+@needs_student
+def test_an_adapter_brings_its_template_and_leaves_its_base_its_own():
+    _, tokenizer = models.load("router")
+    assert tokenizer.chat_template == templates.CHATML
+    _, of_base = models.load("smollm2")
+    assert of_base.chat_template != templates.CHATML
 
 
 @needs_student

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -28,6 +29,24 @@ class Job(NamedTuple):
     mark: Callable[[list[str], list[dict]], dict[str, str]]
     new: int
     files: list[str]
+
+
+def varied(rows: list[dict], passes: int, seed: int = 0) -> list[dict]:
+    """Rows as they are, then `passes` - 1 times with other questions: each word left
+    out one time in seven, half of them without capitals and marks.
+
+    What the model then learns by heart is less the wording and more what it asks.
+    """
+    rng, out = random.Random(seed), list(rows)
+    for _ in range(passes - 1):
+        for row in rows:
+            words = row["question"].split()
+            kept = [word for word in words if rng.random() > 1 / 7] or words
+            question = " ".join(kept)
+            if rng.random() < 0.5:
+                question = re.sub(r"[^\w\s.%€'-]|[.]$", "", question.lower())
+            out.append(row | {"question": question})
+    return out
 
 
 def by_kind(right: list[bool], rows: list[dict]) -> dict[str, str]:

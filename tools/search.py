@@ -23,7 +23,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from helpers import inference, models, records, templates, training
 from tools import record
-from tools.jobs import JOBS
+from tools.jobs import JOBS, varied
 
 import torch
 
@@ -88,6 +88,8 @@ def name(settings: dict) -> str:
         parts.append(f"seed{settings['seed']}")
     if settings.get("system"):
         parts.append("system")
+    if settings.get("varied"):
+        parts.append("varied")
     return "-".join(parts)
 
 
@@ -122,13 +124,17 @@ def run(settings: dict, threads: int | None = None) -> None:
         torch.set_num_threads(threads)
         os.environ["COURSE_QUIET"] = "1"
     job = JOBS[settings.get("job", "core")](final=False)
-    choices = {k: v for k, v in settings.items() if k not in ("job", "system")}
+    ours = ("job", "system", "varied")
+    choices = {key: value for key, value in settings.items() if key not in ours}
+    # an adapter that trains on the same rows in the end is then taken from the cache
+    cache = job.train == JOBS[settings.get("job", "core")](final=True).train
+    if settings.get("varied"):
+        job = job._replace(train=varied(job.train, settings["epochs"]))
+        choices["epochs"] = 1
     model, tokenizer = models.load("smollm2")
     if not settings.get("system"):
         tokenizer.chat_template = templates.CHATML
     started = time.perf_counter()
-    # an adapter that trains on the same rows in the end is then taken from the cache
-    cache = job.train == JOBS[settings.get("job", "core")](final=True).train
     tuned = training.finetune(model, tokenizer, job.train, cache=cache, **choices)
     prompts = [records.prompt(row) for row in job.held_out]
     answers = inference.generate(prompts, tuned.model, tokenizer, job.new)
