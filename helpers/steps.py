@@ -25,8 +25,12 @@ from transformers import Trainer, TrainerCallback
 METHODS = "'lora', 'full', 'top half' or 'top N'"
 
 
+LOST = 100.0  # nats a token; who guesses any token of a vocabulary needs 9 to 13
+
+
 class Diverged(ValueError):
-    """The loss or its gradient is no number any more; no step helps after that."""
+    """The loss or its gradient is no number any more, or the loss is above LOST; no
+    step helps after that."""
 
 
 def default_rate(method: str, model) -> float:
@@ -129,7 +133,8 @@ class Progress(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs):
         seen = ("loss", "grad_norm", "eval_loss")
         found = {name: float(logs[name]) for name in seen if name in logs}
-        if not all(map(math.isfinite, found.values())):
+        losses = [value for name, value in found.items() if "loss" in name]
+        if not all(map(math.isfinite, found.values())) or max(losses, default=0) > LOST:
             self.bar.close()
             listed = ", ".join(f"{name} {value}" for name, value in found.items())
             raise Diverged(

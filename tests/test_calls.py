@@ -156,8 +156,16 @@ def test_answers_that_could_not_be_kept_are_not_made(option, value, refused, row
     assert said.startswith(option) and repr(value) in said and "\n" not in said
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
-@pytest.mark.parametrize("rate", ["3e4", "1e2", "1e6"])
+@pytest.mark.parametrize(
+    ("rate", "method"),
+    [
+        ("1e2", "full"),  # a finite loss, of 131,141 nats a token
+        ("3e4", "full"),
+        ("3e4", "lora"),
+        ("1e6", "full"),
+        ("1e6", "lora"),
+    ],
+)
 def test_a_run_that_diverges_is_not_saved_as_finished(rate, method, refused, call):
     call_of = {"model": "tiny", "epochs": 6, "method": method}
     said = refused(**call_of, learning_rate=rate)
