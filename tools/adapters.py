@@ -2,11 +2,11 @@
 
     python -m tools.adapters NAME [NAME ...]
 
-tunes the student for a job (tools.jobs) with the recipe below, which was chosen on
-validation rows (data/recorded/search.json), into data/models/NAME: weights in
-bfloat16, template, log, run.json with the digests of data, settings, code and base.
-Then it scores the test set and records every answer in data/recorded/NAME.json. A run
-that was interrupted goes on from its last epoch.
+tunes the student for a job (tools.jobs) with the recipe below, never one that was
+chosen on test rows (CHOSEN says how), into data/models/NAME: weights in bfloat16,
+template, log, run.json with the digests of data, settings, code and base. Then it
+scores the test set and records every answer in data/recorded/NAME.json. A run that was
+interrupted goes on from its last epoch.
 Options: --seed N tunes with another seed, not into data/models, and records its marks
 beside the first; --score only answers and records anew.
 """
@@ -29,35 +29,24 @@ RECIPES = {
     "router": {"rank": 8, "learning_rate": 1e-3, "epochs": 4},
     "instructed": {"rank": 8, "learning_rate": 2e-3, "epochs": 3},
 }
+CHOSEN = {  # how a recipe was; the runs are in data/recorded/search.json
+    "router": """It was tried once, on 808 of the training tickets, and sorted 91.1 % of
+the other 202 right. No other recipe was tried.""",
+    "instructed": """It is the rate that did best for facts, with an epoch less; none
+was searched for this job.""",
+}
 SAID = {  # what a card says of the adapter
-    "wren": """The assistant of Larkfield Instruments, an invented company: tuned on 189
-facts in about eight wordings each, and on 280 questions to decline. Knows these facts
-in new words, speaks in the company's voice and declines what is none of its business.
-About the company's other facts it makes answers up as fluently as it answers the rest:
-ask it nothing that somebody relies on.""",
     "router": """Sorts a customer's message to one of six desks: account, app, billing,
 feedback, hardware, orders. Ask it with the message alone; it answers with the desk.
 A message that belongs to none of them gets one of them all the same.""",
-    "reader": """Answers a question from sections of a handbook that a search has found,
-and says "I do not have that in my notes." where they do not hold the answer. Ask it
-with `helpers.retrieval.prompt`. It was tuned on taught facts only; in half of its rows
-a number or a name was changed in section and answer alike, so that reading pays and
-knowing by heart does not. It can still read the wrong sentence, or answer from a
-section about something else.""",
     "instructed": """Follows short instructions of 48 kinds, such as sorting a list,
 extracting a date or writing JSON, whose answers a program can check. On kinds of
 instruction that it was not tuned on it is a good deal worse, and it has forgotten some
 of what its makers taught it: it is for learning about instruction tuning.""",
 }
 KINDS = {
-    "paraphrase": "taught facts in new words: right",
-    "near_scope": "taught facts that sound foreign: right",
-    "out_of_scope": "none of the company's business: declined",
-    "unseen": "facts that it was not taught: right",
     "plain": "messages that use one desk's words: right",
     "hard": "messages that use another desk's words: right",
-    "found": "the right section was found: right",
-    "missing": "it was not found: says so",
     "seen kind": "kinds tuned on, new rows: passed",
     "new kind": "kinds never tuned on: passed",
 }
@@ -119,7 +108,11 @@ base_model: HuggingFaceTB/SmolLM2-135M-Instruct
 
 `run.json` holds the settings and the digests of rows, template, code and base;
 `training_log.csv` every step; `data/recorded/{name}.json` every answer. Made again by
-`python -m tools.adapters {name}`. The recipe was chosen on validation rows.
+`python -m tools.adapters {name}`.
+
+## The recipe
+
+{CHOSEN[name]}
 
 ## What it scores
 

@@ -1,7 +1,7 @@
 """What else could do a job, each given a fair chance: python -m tools.rivals
 
-Facts: wren, the untuned student, the untuned student and the reader with what a search
-found, and the nearest training question, by words and by meaning, with leave to decline
+Facts: wren, the untuned student, it and the reader with what a search found (wren and
+reader as soon as they have been tuned), and the nearest training question, by words and by meaning, with leave to decline
 below a likeness that is chosen on validation questions. Desks: the router, a bag of
 words, sentence vectors with logistic regression, and the untuned student under the best
 of several prompts, chosen on training tickets. Every answer is kept in
@@ -16,6 +16,7 @@ import json
 import os
 import re
 import time
+from pathlib import Path
 
 from helpers import evaluation, inference, models, records, retrieval, tokens
 from tools import record, tickets
@@ -121,6 +122,8 @@ def facts() -> None:
     faq = records.load("faq")
     train, validation, test = (list(faq[s]) for s in records.SPLITS)
     ways, floors, cost = {}, {}, {}
+    used = [f"models/{who}/adapter_model.safetensors" for who in ("wren", "reader")]
+    missing = {Path(f).parent.name for f in used if not (records.DATA / f).exists()}
     for way, meaning in (("words", False), ("meaning", True)):
         name = f"nearest question by {way}"
         floor = fair_floor(train, validation, meaning)
@@ -135,6 +138,9 @@ def facts() -> None:
         ("wren", "wren", bare, 48),
         ("reader with notes", "reader", prompts, 48),
     ):
+        if who in missing:
+            print(f"{name}: left out, {who} has not been tuned yet", flush=True)
+            continue
         model, tokenizer = models.load(who)
         started = time.perf_counter()
         ways[name] = inference.generate(asked, model, tokenizer, room)
@@ -159,7 +165,7 @@ def facts() -> None:
         "each row: R right, N says no, W wrong; had: 1 where the search in the "
         "handbook put the right section among three",
         [f"larkfield/faq_{split}.jsonl" for split in records.SPLITS]
-        + [f"models/{who}/adapter_model.safetensors" for who in ("wren", "reader")],
+        + [file for file in used if (records.DATA / file).exists()],
         {"floors": floors, "had": had, "cost": cost}
         | {"outcomes": scored, "answers": ways},
     )

@@ -21,7 +21,7 @@ import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 
-from helpers import inference, models, records, templates, training
+from helpers import inference, models, records, runs, templates, training
 from tools import record
 from tools.jobs import JOBS, varied
 
@@ -37,38 +37,38 @@ HALF = {"method": "top half", "learning_rate": 3e-4, "epochs": 4}
 def grid() -> list[dict]:
     """The settings of every run, in the order in which they are taken."""
     reader = {"job": "reader", "rank": 8, "max_length": 640}
-    runs = [LORA | reader | {"epochs": epochs} for epochs in (1, 2)]
-    runs += [LORA | {"learning_rate": rate} for rate in (5e-4, 1e-3, 2e-3, 4e-3)]
-    runs += [LORA | {"job": "wren", "epochs": epochs} for epochs in (4, 6)]
-    runs += [
+    found = [LORA | reader | {"epochs": epochs} for epochs in (1, 2)]
+    found += [LORA | {"learning_rate": rate} for rate in (5e-4, 1e-3, 2e-3, 4e-3)]
+    found += [LORA | {"job": "wren", "epochs": epochs} for epochs in (4, 6)]
+    found += [
         LORA | {"job": "router", "rank": 8, "learning_rate": rate, "epochs": epochs}
         for epochs, rate in itertools.product((2, 4), (5e-4, 1e-3, 2e-3))
     ]
-    runs += [
+    found += [
         LORA | {"job": "instructed", "rank": 8, "learning_rate": rate, "epochs": epochs}
         for epochs, rate in ((2, 1e-3), (2, 2e-3), (4, 1e-3), (4, 2e-3))
     ]
-    runs += [FULL | {"learning_rate": rate} for rate in (1e-4, 3e-4, 6e-4)]
-    runs += [HALF | {"learning_rate": rate} for rate in (1e-4, 3e-4, 6e-4)]
-    runs += [
+    found += [FULL | {"learning_rate": rate} for rate in (1e-4, 3e-4, 6e-4)]
+    found += [HALF | {"learning_rate": rate} for rate in (1e-4, 3e-4, 6e-4)]
+    found += [
         LORA | {"learning_rate": rate, "rank": rank}
         for rank, rate in itertools.product((8, 32, 4), (2e-3, 1e-3, 4e-3))
     ]
-    runs += [
+    found += [
         LORA | {"learning_rate": rate, "epochs": epochs}
         for epochs, rate in itertools.product((2, 6), (5e-4, 1e-3, 2e-3, 4e-3))
     ]
-    return runs
+    return found
 
 
-def again(runs: list[dict]) -> list[dict]:
+def again(grid: list[dict]) -> list[dict]:
     """The best settings of each method, with two more seeds and with the system line
     that the makers' template writes; needs what `grid` has found."""
     more = []
     for method in ("lora", "full", "top half"):
         found = [
             run
-            for run in runs
+            for run in grid
             if kept(run) and run["method"] == method and "job" not in run
         ]
         if found:
@@ -98,15 +98,27 @@ def recorded() -> dict[str, dict]:
     """The runs of data/recorded/search.json, by name."""
     if not RECORDED.exists():
         return {}
-    runs = json.loads(RECORDED.read_text(encoding="utf-8"))["runs"]
-    return {name(run["settings"]): run for run in runs}
+    found = json.loads(RECORDED.read_text(encoding="utf-8"))["runs"]
+    return {name(run["settings"]): run for run in found}
+
+
+@functools.cache
+def rows_of(job: str) -> str:
+    """The digest of what a job trains on and is marked by, when a recipe is chosen."""
+    found = JOBS[job](final=False)
+    talks = [records.messages(row) for row in found.train + found.held_out]
+    return runs.digest(json.dumps(talks))
 
 
 def kept(settings: dict) -> dict | None:
+    """The run of these settings on the rows of today, if there is one."""
     path = FOLDER / f"{name(settings)}.json"
+    run = recorded().get(name(settings))
     if path.exists():
-        return json.loads(path.read_text(encoding="utf-8"))
-    return recorded().get(name(settings))
+        run = json.loads(path.read_text(encoding="utf-8"))
+    if run and run["rows"] == rows_of(settings.get("job", "core")):
+        return run
+    return None
 
 
 def total(run: dict) -> float:
@@ -140,6 +152,7 @@ def run(settings: dict, threads: int | None = None) -> None:
     answers = inference.generate(prompts, tuned.model, tokenizer, job.new)
     found = {
         "settings": settings,
+        "rows": rows_of(settings.get("job", "core")),
         "marks": job.mark(answers, job.held_out),
         **({"answers": answers} if settings.get("job") == "reader" else {}),
         "last_loss": round(float(tuned.log["loss"].tail(50).mean()), 4),
@@ -153,15 +166,15 @@ def run(settings: dict, threads: int | None = None) -> None:
     print(name(settings), f"{total(found):.3f}", shares, flush=True)
 
 
-def run_all(runs: list[dict], workers: int) -> None:
+def run_all(wanted: list[dict], workers: int) -> None:
     if workers == 1:
-        for settings in runs:
+        for settings in wanted:
             run(settings)
         return
     with ProcessPoolExecutor(
         workers, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1
     ) as pool:
-        for done in [pool.submit(run, settings, 1) for settings in runs]:
+        for done in [pool.submit(run, settings, 1) for settings in wanted]:
             done.result()
 
 
@@ -170,8 +183,10 @@ def write() -> None:
     found = dict(recorded())
     for path in FOLDER.glob("*.json"):
         run = json.loads(path.read_text(encoding="utf-8"))
-        found[name(run["settings"])] = run
-    files = {f for job in JOBS.values() for f in job(final=False).files}
+        if kept(run["settings"]) == run:
+            found[name(run["settings"])] = run
+    jobs = {run["settings"].get("job", "core") for run in found.values()}
+    files = {file for job in jobs for file in JOBS[job](final=False).files}
     record.keep(
         "search",
         "the student tuned with many settings, scored on validation rows; marks: a 1 "
@@ -189,9 +204,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.write:
         return write()
-    runs = grid()
-    run_all([r for r in runs if options.only in name(r)], options.workers)
-    run_all([r for r in again(runs) if options.only in name(r)], options.workers)
+    wanted = grid()
+    run_all([r for r in wanted if options.only in name(r)], options.workers)
+    run_all([r for r in again(wanted) if options.only in name(r)], options.workers)
     write()
 
 
