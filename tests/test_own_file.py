@@ -4,6 +4,7 @@ The cells of lesson 06 that take the learner's own file, run on the files of oth
 an untrained net. Whether a net learns anything is for the lesson to show.
 """
 
+import ast
 import csv
 import json
 import re
@@ -55,7 +56,7 @@ def form(name):
 
 
 def cells():
-    """The code cells of the section, and those before that only define or import."""
+    """The code cells of the section, and what those before it import and define."""
     parts = nbformat.read(LESSON, as_version=4).cells
     heads = "\n" + "\n".join(f"{c.cell_type}: {c.source}" for c in parts)
     assert BEGIN.strip() in heads and END.strip() in heads
@@ -67,8 +68,12 @@ def cells():
             section = (section or BEGIN in text) and END not in text
         elif section:
             inside.append(cell.source)
-        elif not inside and cell.source.startswith(("import", "from", "def bag")):
-            before.append(cell.source.partition("\n\n\nstarted")[0])
+        elif not inside:
+            kept = (ast.Import, ast.ImportFrom, ast.FunctionDef)
+            for node in ast.parse(cell.source).body:
+                line = ast.unparse(node)
+                if isinstance(node, kept) or line.startswith("OUT"):  # its folder
+                    before.append(line)
     return before, inside
 
 

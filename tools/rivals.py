@@ -1,11 +1,11 @@
 """What else could do a job, each given a fair chance: python -m tools.rivals
 
 Facts: wren, the untuned student, it and the reader with what a search found (wren and
-reader as soon as they have been tuned), and the nearest training question, by words and by meaning, with leave to decline
-below a likeness that is chosen on validation questions. Desks: the router, a bag of
-words, sentence vectors with logistic regression, and the untuned student under the best
-of several prompts, chosen on training tickets. Every answer is kept in
-data/recorded/rivals_facts.json and rivals_desks.json.
+reader as soon as they have been tuned), and the nearest training question, by words and
+by meaning, with leave to decline below a likeness that is chosen on validation
+questions. Desks: the router, a bag of words, sentence vectors with logistic regression,
+and the untuned student under the best of several prompts, chosen on training tickets.
+Every answer is kept in data/recorded/rivals_facts.json and rivals_desks.json.
 Options: facts or desks (default: both).
 """
 

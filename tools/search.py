@@ -113,12 +113,11 @@ def rows_of(job: str) -> str:
 def kept(settings: dict) -> dict | None:
     """The run of these settings on the rows of today, if there is one."""
     path = FOLDER / f"{name(settings)}.json"
-    run = recorded().get(name(settings))
+    found = [recorded().get(name(settings))]
     if path.exists():
-        run = json.loads(path.read_text(encoding="utf-8"))
-    if run and run["rows"] == rows_of(settings.get("job", "core")):
-        return run
-    return None
+        found.insert(0, json.loads(path.read_text(encoding="utf-8")))
+    today = rows_of(settings.get("job", "core"))
+    return next((run for run in found if run and run.get("rows") == today), None)
 
 
 def total(run: dict) -> float:
