@@ -8,8 +8,8 @@ import json
 import re
 
 from helpers import inference, models, records, runs, smollm2, templates
-from tools import record
-from tools.adapters import FILES, RECIPES, SHIPPED
+from tools import record, search
+from tools.adapters import CHOSEN, FILES, RECIPES, SHIPPED
 from tools.jobs import JOBS
 
 import pytest
@@ -73,6 +73,18 @@ def test_an_adapter_brings_its_template_and_leaves_its_base_its_own():
     assert tokenizer.chat_template == templates.CHATML
     _, of_base = models.load("smollm2")
     assert of_base.chat_template != templates.CHATML
+
+
+def test_what_a_card_says_of_the_choice_is_on_record():
+    tried = [
+        run
+        for run in search.recorded().values()
+        if run["settings"].get("job") == "router"
+    ]
+    rows = sum(map(len, tried[0]["marks"].values()))
+    assert len(tried) == 1 and RECIPES["router"].items() <= tried[0]["settings"].items()
+    assert f"{100 * search.total(tried[0]):.1f} % of" in CHOSEN["router"]
+    assert f"other {rows} right" in CHOSEN["router"].replace("\n", " ")
 
 
 @needs_student

@@ -32,8 +32,8 @@ RECIPES = {
 CHOSEN = {  # how a recipe was; the runs are in data/recorded/search.json
     "router": """It was tried once, on 808 of the training tickets, and sorted 91.1 % of
 the other 202 right. No other recipe was tried.""",
-    "instructed": """It is the rate that did best for facts, with an epoch less; none
-was searched for this job.""",
+    "instructed": """Its rate is one of the two that did best for facts, with an epoch
+less; none was searched for this job.""",
 }
 SAID = {  # what a card says of the adapter
     "router": """Sorts a customer's message to one of six desks: account, app, billing,

@@ -16,7 +16,7 @@ from helpers import records, retrieval
 MISSING_SHARE = 0.2
 CHANGED_SHARE = 0.5
 COUNTS = (2, 2, 2, 3, 3, 4)  # sections of a row
-WORDS = 320  # of a row's sections at most, about 450 tokens; fewer sections if need be
+WORDS = 300  # of a row's sections at most, so that it has 512 tokens or fewer
 SMALL = "two three four five six seven eight nine ten eleven twelve".split()
 TEENS = "thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
 TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()

@@ -36,7 +36,7 @@ HALF = {"method": "top half", "learning_rate": 3e-4, "epochs": 4}
 
 def grid() -> list[dict]:
     """The settings of every run, in the order in which they are taken."""
-    reader = {"job": "reader", "rank": 8, "max_length": 640}
+    reader = {"job": "reader", "rank": 8}
     found = [LORA | reader | {"epochs": epochs} for epochs in (1, 2)]
     found += [LORA | {"learning_rate": rate} for rate in (5e-4, 1e-3, 2e-3, 4e-3)]
     found += [LORA | {"job": "wren", "epochs": epochs} for epochs in (4, 6)]
