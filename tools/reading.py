@@ -13,7 +13,7 @@ import re
 
 from helpers import records, retrieval
 
-MISSING_SHARE = 0.2
+MISSING_SHARE = 0.06
 CHANGED_SHARE = 0.5
 COUNTS = (2, 2, 2, 3, 3, 4)  # sections of a row
 WORDS = 300  # of a row's sections at most, so that it has 512 tokens or fewer
