@@ -13,10 +13,10 @@ import re
 
 from helpers import records, retrieval
 
-MISSING_SHARE = 0.06
+MISSING_SHARE = 0.1
 CHANGED_SHARE = 0.5
 COUNTS = (2, 2, 2, 3, 3, 4)  # sections of a row
-WORDS = 300  # of a row's sections at most, so that it has 512 tokens or fewer
+WORDS = 280  # of a row's sections at most, so that it has 512 tokens or fewer
 SMALL = "two three four five six seven eight nine ten eleven twelve".split()
 TEENS = "thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
 TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
