@@ -20,7 +20,7 @@ from pathlib import Path
 
 from helpers import inference, models, records, templates, training
 from tools import record
-from tools.jobs import JOBS
+from tools.jobs import JOBS, prepared
 
 SHIPPED = records.DATA / "models"
 FILES = ("adapter_config.json", "adapter_model.safetensors", "chat_template.jinja")
@@ -56,16 +56,9 @@ def tune(name: str, seed: int) -> Path:
     """The folder of the adapter, tuned now or earlier."""
     model, tokenizer = models.load("smollm2")
     tokenizer.chat_template = templates.CHATML
-    job = JOBS[name](final=True)
-    tuned = training.finetune(
-        model,
-        tokenizer,
-        job.train,
-        method="lora",
-        seed=seed,
-        cache=True,
-        **RECIPES[name],
-    )
+    recipe = RECIPES[name] | {"method": "lora", "seed": seed}
+    rows, choices = prepared(JOBS[name](final=True).train, recipe)
+    tuned = training.finetune(model, tokenizer, rows, cache=True, **choices)
     if seed:
         return tuned.folder
     folder = SHIPPED / name

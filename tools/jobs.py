@@ -7,6 +7,7 @@ repository carries (tools.adapters) it trains on all of it and scores the test s
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import re
@@ -31,12 +32,14 @@ class Job(NamedTuple):
     files: list[str]
 
 
-def varied(rows: list[dict], passes: int, seed: int = 0) -> list[dict]:
-    """Rows as they are, then `passes` - 1 times with other questions: each word left
-    out one time in seven, half of them without capitals and marks.
+# an answer that begins so belongs to its question and cannot stand under another
+BOUND = r"(yes|no|not|they|it|you would|that|neither|both|only if|from there|nothing"
+BOUND += r"|all of)\b"
 
-    What the model then learns by heart is less the wording and more what it asks.
-    """
+
+def fewer_words(rows: list[dict], passes: int, seed: int = 0) -> list[dict]:
+    """Rows as they are, then `passes` - 1 times with other questions: each word left
+    out one time in seven, half of them without capitals and marks."""
     rng, out = random.Random(seed), list(rows)
     for _ in range(passes - 1):
         for row in rows:
@@ -47,6 +50,45 @@ def varied(rows: list[dict], passes: int, seed: int = 0) -> list[dict]:
                 question = re.sub(r"[^\w\s.%€'-]|[.]$", "", question.lower())
             out.append(row | {"question": question})
     return out
+
+
+def crossed(
+    rows: list[dict], passes: int, seed: int = 0, refusals: bool = False
+) -> list[dict]:
+    """Rows as they are, then `passes` - 1 times with other answers: seven times in ten
+    that of a row on the same fact, or another refusal, which can stand alone.
+
+    What is learnt by heart then is which fact a question asks for, not which sentence
+    stood under it.
+    """
+    rng, out, pools = random.Random(seed), list(rows), {}
+    for row in rows:
+        alone = not re.match(BOUND, row["answer"], re.IGNORECASE)
+        if alone and (row["fact"] or refusals):
+            pools.setdefault(row["fact"], []).append(row["answer"])
+    for _ in range(passes - 1):
+        for row in rows:
+            pool = pools.get(row["fact"], [])
+            other = rng.choice(pool) if pool and rng.random() < 0.7 else row["answer"]
+            out.append(row | {"answer": other})
+    return out
+
+
+MADE = {
+    "fewer words": fewer_words,
+    "crossed": crossed,
+    "refusals crossed too": functools.partial(crossed, refusals=True),
+}
+
+
+def prepared(rows: list[dict], settings: dict) -> tuple[list[dict], dict]:
+    """What finetune takes: rows and its choices. With "rows" in the settings, the
+    epochs are passes in which the rows are made anew."""
+    known = ("method", "rank", "learning_rate", "epochs", "seed")
+    choices = {name: settings[name] for name in known if name in settings}
+    if way := settings.get("rows"):
+        rows, choices["epochs"] = MADE[way](rows, settings["epochs"]), 1
+    return rows, choices
 
 
 def by_kind(right: list[bool], rows: list[dict]) -> dict[str, str]:

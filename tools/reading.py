@@ -16,6 +16,7 @@ from helpers import records, retrieval
 MISSING_SHARE = 0.1
 CHANGED_SHARE = 0.5
 COUNTS = (2, 2, 2, 3, 3, 4)  # sections of a row
+SECTIONS = 3  # that a question is asked with
 WORDS = 280  # of a row's sections at most, so that it has 512 tokens or fewer
 SMALL = "two three four five six seven eight nine ten eleven twelve".split()
 TEENS = "thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
@@ -100,7 +101,9 @@ def rows(
     return out
 
 
-def asked(questions: list[dict], sections: list[dict], count: int = 3) -> list[dict]:
+def asked(
+    questions: list[dict], sections: list[dict], count: int = SECTIONS
+) -> list[dict]:
     """Questions as the reader gets them: each with what the search finds, best first.
 
     Each row has "messages" (the answer last), "keys", "fact", "id", and as "kind"

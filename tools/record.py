@@ -554,72 +554,56 @@ def replay(train: list[dict], rows: list[dict], answers: list[str]) -> list[dict
     return kept + lot.sample(refusals, 20)
 
 
-def results() -> None:
-    """The table of README.md: student and tiny, before and after tuning, one seed."""
-    test = records.core(records.load("faq")["test"])
-    train = records.core(records.load("faq")["train"])
-    nearest = evaluation.nearest_question([row["question"] for row in test], train)
-    prompts = [records.prompt(row) for row in test]
-    said, minutes = {"nearest question": nearest}, {}
-    for who in ("tiny", "smollm2"):
-        model, tokenizer = models.load(who)
-        said[who] = inference.generate(prompts, model, tokenizer, NEW)
-        run, tokenizer = tune(who, 0)
-        said[f"{who}, tuned"] = inference.generate(prompts, run.model, tokenizer, NEW)
-        minutes[f"{who}, tuned"] = round(run.seconds / 60, 1)
-    scores = {}
-    for who, answers in said.items():
-        found = evaluation.score(answers, test).metrics
-        found = found.set_index(["kind", "metric"])[["value", "low", "high", "n"]]
-        scores[who] = {
-            f"{kind}, {metric}": found.loc[kind, metric].round(4).to_dict()
-            for kind, metric in RESULTS
-        }
-    keep(
-        "results",
-        f"core test questions, tuned on {len(train)} core rows, one seed",
-        FAQ_FILES,
-        {"scores": scores, "minutes": minutes},
-    )
-    write_table()
-
-
-RESULTS = {
-    ("paraphrase", "key_fact"): "new wordings right",
-    ("out_of_scope", "refused"): "out of scope declined",
-    ("near_scope", "refused"): "near scope declined",
-}
-NAMES = {
-    "nearest question": "nearest training question",
-    "smollm2": "SmolLM2",
-    "smollm2, tuned": "SmolLM2, tuned in the top half of its layers",
-}
 ENDS = ("begin", "end")
 MARK = "<!-- {} of the results: python -m tools.record results -->\n"
 
 
 def results_table() -> str:
-    """Markdown of what is recorded; sizes of the test stand in its head."""
-    recorded, cheaper = (
+    """Markdown of what the adapters do, and of the best that does without them.
+
+    Read from what `python -m tools.adapters` and `python -m tools.rivals` recorded.
+    """
+    facts, desks, instructed = (
         json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("results", "cheaper_tuning")
+        for name in ("rivals_facts", "rivals_desks", "instructed")
     )
-    scores, minutes = recorded["scores"], recorded["minutes"]
-    first = next(iter(scores.values()))
-    heads = [
-        f"{head} (n = {first[f'{kind}, {metric}']['n']:.0f})"
-        for (kind, metric), head in RESULTS.items()
-    ]
-    rows = [["", *heads, "minutes of tuning"], ["---"] * (len(heads) + 2)]
-    for who, found in scores.items():
-        shares = [
-            share_text(share["value"], share["low"], share["high"])
-            for share in found.values()
-        ]
-        rows.append([NAMES.get(who, who), *shares, str(minutes.get(who, ""))])
-    whole = [int(hit) for hit in cheaper["right"]["all layers"]]
-    share = share_text(*evaluation.interval(whole))
-    rows.append(["SmolLM2, tuned in all its layers", share, *["not recorded"] * 3])
+    kinds = ("paraphrase", "unseen", "out_of_scope")
+    hits = {
+        way: {
+            kind: [letter == ("N" if kind == "out_of_scope" else "R") for letter in of]
+            for kind, of in outcomes.items()
+            if kind in kinds
+        }
+        for way, outcomes in facts["outcomes"].items()
+    }
+    sorted_by = {way: [x == "1" for x in of] for way, of in desks["right"].items()}
+    prompted = next(way for way in sorted_by if way.startswith("student, prompted"))
+    seen = [mark == "1" for mark in instructed["marks"]["0"]["seen kind"]]
+    own = {"wren", "reader with notes"}
+    lines = []
+    for job, who, kind in (
+        ("answers taught facts in new words", "wren", "paraphrase"),
+        ("declines what is out of scope", "wren", "out_of_scope"),
+        ("answers untaught facts from what a search finds", "reader", "unseen"),
+    ):
+        ways = {way: found[kind] for way, found in hits.items()}
+        tuned = ways["reader with notes" if who == "reader" else who]
+        before = "untuned with notes" if who == "reader" else "untuned"
+        rivals = {way: of for way, of in ways.items() if way not in {*own, before}}
+        lines.append((f"`{who}`", job, tuned, ways[before], rivals))
+    rivals = {w: of for w, of in sorted_by.items() if w not in ("router", prompted)}
+    job = "sorts messages to six desks"
+    lines.append(("`router`", job, sorted_by["router"], sorted_by[prompted], rivals))
+    job = "follows instructions of 48 kinds"
+    lines.append(("`instructed`", job, seen, None, {}))
+    rows = [["adapter", "its job", "n", "tuned", "untuned", "best without tuning"]]
+    rows.append(["---"] * len(rows[0]))
+    for who, job, tuned, before, rivals in lines:
+        best = max(rivals, key=lambda way: sum(rivals[way]), default=None)
+        row = [who, job, str(len(tuned)), share_text(*evaluation.interval(tuned))]
+        row.append(share_text(*evaluation.interval(before)) if before else "lesson 03")
+        of_best = share_text(*evaluation.interval(rivals[best])) if best else ""
+        rows.append([*row, f"{best}: {of_best}" if best else ""])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
@@ -650,7 +634,7 @@ MEASUREMENTS = {
     "cheaper_tuning": cheaper_tuning,
     "tuning_memory": tuning_memory,
     "second_turn": second_turn,
-    "results": results,
+    "results": write_table,
 }
 
 

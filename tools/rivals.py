@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from helpers import evaluation, inference, models, records, retrieval, tokens
-from tools import record, tickets
+from tools import reading, record, tickets
 
 import numpy as np
 import scipy.sparse
@@ -105,11 +105,11 @@ def fair_floor(train, validation, by_meaning) -> float:
 
 
 def notes_prompts(rows: list[dict]) -> tuple[list[list[dict]], str]:
-    """Each question with the three sections found, and 1 or 0 for the right one."""
+    """Each question with the sections found, and 1 or 0 for the right one."""
     sections = retrieval.handbook()
     by_id = {section["id"]: section for section in sections}
     search = retrieval.Search(sections)
-    found = search.find([row["question"] for row in rows])
+    found = search.find([row["question"] for row in rows], reading.SECTIONS)
     prompts = [
         retrieval.prompt(row["question"], [by_id[i] for i in ids])
         for row, ids in zip(rows, found, strict=True)
@@ -163,7 +163,7 @@ def facts() -> None:
         "rivals_facts",
         "every test question answered in each way; outcomes: by kind, a letter for "
         "each row: R right, N says no, W wrong; had: 1 where the search in the "
-        "handbook put the right section among three",
+        "handbook put the right section among those shown",
         [f"larkfield/faq_{split}.jsonl" for split in records.SPLITS]
         + [file for file in used if (records.DATA / file).exists()],
         {"floors": floors, "had": had, "cost": cost}

@@ -23,7 +23,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from helpers import inference, models, records, runs, templates, training
 from tools import record
-from tools.jobs import JOBS, varied
+from tools.jobs import JOBS, prepared
 
 import torch
 
@@ -39,7 +39,10 @@ def grid() -> list[dict]:
     reader = {"job": "reader", "rank": 8}
     found = [LORA | reader | {"epochs": epochs} for epochs in (1, 2)]
     found += [LORA | {"learning_rate": rate} for rate in (5e-4, 1e-3, 2e-3, 4e-3)]
-    found += [LORA | {"job": "wren", "epochs": epochs} for epochs in (4, 6)]
+    wren = LORA | {"job": "wren"}
+    found += [wren, wren | {"learning_rate": 4e-3, "rows": "fewer words"}]
+    found.append(wren | {"rows": "crossed"})
+    found.append(wren | {"rows": "refusals crossed too", "epochs": 5})
     found += [
         LORA | {"job": "router", "rank": 8, "learning_rate": rate, "epochs": epochs}
         for epochs, rate in itertools.product((2, 4), (5e-4, 1e-3, 2e-3))
@@ -88,8 +91,8 @@ def name(settings: dict) -> str:
         parts.append(f"seed{settings['seed']}")
     if settings.get("system"):
         parts.append("system")
-    if settings.get("varied"):
-        parts.append("varied")
+    if settings.get("rows"):
+        parts.append(settings["rows"].replace(" ", "-"))
     return "-".join(parts)
 
 
@@ -135,18 +138,14 @@ def run(settings: dict, threads: int | None = None) -> None:
         torch.set_num_threads(threads)
         os.environ["COURSE_QUIET"] = "1"
     job = JOBS[settings.get("job", "core")](final=False)
-    ours = ("job", "system", "varied")
-    choices = {key: value for key, value in settings.items() if key not in ours}
     # an adapter that trains on the same rows in the end is then taken from the cache
     cache = job.train == JOBS[settings.get("job", "core")](final=True).train
-    if settings.get("varied"):
-        job = job._replace(train=varied(job.train, settings["epochs"]))
-        choices["epochs"] = 1
+    rows, choices = prepared(job.train, settings)
     model, tokenizer = models.load("smollm2")
     if not settings.get("system"):
         tokenizer.chat_template = templates.CHATML
     started = time.perf_counter()
-    tuned = training.finetune(model, tokenizer, job.train, cache=cache, **choices)
+    tuned = training.finetune(model, tokenizer, rows, cache=cache, **choices)
     prompts = [records.prompt(row) for row in job.held_out]
     answers = inference.generate(prompts, tuned.model, tokenizer, job.new)
     found = {
