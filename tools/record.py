@@ -567,7 +567,7 @@ def results_table() -> str:
         json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
         for name in ("rivals_facts", "rivals_desks", "instructed")
     )
-    kinds = ("paraphrase", "unseen", "out_of_scope")
+    kinds = ("paraphrase", "out_of_scope")
     hits = {
         way: {
             kind: [letter == ("N" if kind == "out_of_scope" else "R") for letter in of]
@@ -579,18 +579,14 @@ def results_table() -> str:
     sorted_by = {way: [x == "1" for x in of] for way, of in desks["right"].items()}
     prompted = next(way for way in sorted_by if way.startswith("student, prompted"))
     seen = [mark == "1" for mark in instructed["marks"]["0"]["seen kind"]]
-    own = {"wren", "reader with notes"}
     lines = []
-    for job, who, kind in (
-        ("answers taught facts in new words", "wren", "paraphrase"),
-        ("declines what is out of scope", "wren", "out_of_scope"),
-        ("answers untaught facts from what a search finds", "reader", "unseen"),
+    for job, kind in (
+        ("answers taught facts in new words", "paraphrase"),
+        ("declines what is out of scope", "out_of_scope"),
     ):
         ways = {way: found[kind] for way, found in hits.items()}
-        tuned = ways["reader with notes" if who == "reader" else who]
-        before = "untuned with notes" if who == "reader" else "untuned"
-        rivals = {way: of for way, of in ways.items() if way not in {*own, before}}
-        lines.append((f"`{who}`", job, tuned, ways[before], rivals))
+        tuned, before = ways.pop("wren"), ways.pop("untuned")
+        lines.append(("`wren`", job, tuned, before, ways))
     rivals = {w: of for w, of in sorted_by.items() if w not in ("router", prompted)}
     job = "sorts messages to six desks"
     lines.append(("`router`", job, sorted_by["router"], sorted_by[prompted], rivals))
