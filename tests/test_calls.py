@@ -669,7 +669,7 @@ def test_a_stop_before_anything_is_saved_is_one_line(call, monkeypatch, tmp_path
 @pytest.mark.skipif(os.name == "nt", reason="signals work otherwise there")
 def test_ctrl_c_costs_at_most_an_epoch(start, rows, call, tmp_path):
     command = ["--model", start, "--data", rows, "--output", tmp_path / "out"]
-    command += ["--epochs", 40, "--batch-size", 2, "--learning-rate", 0.01]
+    command += ["--epochs", 150, "--batch-size", 2, "--learning-rate", 0.01]
     process = subprocess.Popen(
         [sys.executable, "-m", "helpers.training", *map(str, command)],
         stdout=subprocess.PIPE,
@@ -687,5 +687,5 @@ def test_ctrl_c_costs_at_most_an_epoch(start, rows, call, tmp_path):
     (line,) = errors.strip().splitlines()
     assert line.startswith("stopped after epoch ")
     assert line.endswith("; the same command goes on from there")
-    code, said = call(epochs=40)
-    assert code == 0 and "going on from" in said and "80 steps" in said
+    code, said = call(epochs=150)
+    assert code == 0 and "going on from" in said and "300 steps" in said
