@@ -9,7 +9,7 @@ import random
 
 from helpers import records, retrieval
 from tools import reading, rivals, search
-from tools.jobs import JOBS, mark_facts
+from tools.jobs import JOBS, crossed, mark_facts
 
 import pytest
 
@@ -105,3 +105,19 @@ def test_runs_of_the_search_have_names_of_their_own_and_are_found_again():
         assert search.name(run["settings"]) == name
         assert search.kept(run["settings"])["marks"] == run["marks"]
         assert 0 < search.total(run) < 1
+
+
+def test_a_crossed_row_keeps_its_question_and_its_fact():
+    rows = JOBS["wren"](final=True).train
+    own = {}
+    for row in rows:
+        own.setdefault(row["fact"], set()).add(row["answer"])
+    made = crossed(rows, passes=2)
+    assert made[: len(rows)] == rows and len(made) == 2 * len(rows)
+    again = list(zip(rows, made[len(rows) :], strict=True))
+    assert all(new["question"] == row["question"] for row, new in again)
+    assert all(new["answer"] in own[row["fact"]] for row, new in again)
+    other = [row["fact"] for row, new in again if new["answer"] != row["answer"]]
+    assert len(other) > len(rows) / 5 and None not in other  # refusals stay
+    swapped = [new["answer"] for row, new in again if new["answer"] != row["answer"]]
+    assert not any(answer.startswith(("Yes", "No,")) for answer in swapped)

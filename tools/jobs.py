@@ -56,7 +56,8 @@ def crossed(
     rows: list[dict], passes: int, seed: int = 0, refusals: bool = False
 ) -> list[dict]:
     """Rows as they are, then `passes` - 1 times with other answers: seven times in ten
-    that of a row on the same fact, or another refusal, which can stand alone.
+    one drawn from the rows on the same fact, or from the refusals, that can stand
+    alone. Rows share answers: a quarter of those on facts get another sentence so.
 
     What is learnt by heart then is which fact a question asks for, not which sentence
     stood under it.

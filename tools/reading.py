@@ -1,8 +1,8 @@
 """Rows for the reader: a question and what a search found, to an answer or "missing".
 
 Of each taught fact some questions, each with two to four sections of the handbook.
-One question in five goes without the right section, and its answer says so. In half of
-the others a number or a name is changed in section and answer alike: whoever has the
+Some questions go without the right section, and their answer says so. In most of the
+others a number or a name is changed in section and answer alike: whoever has the
 fact by heart is then wrong, so that it pays to read.
 """
 
