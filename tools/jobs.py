@@ -165,7 +165,7 @@ def reader(final: bool) -> Job:
         for path in (records.DATA / "larkfield" / "handbook").glob("*.md")
     )
     return Job(
-        reading.rows(train, shown, each=4),
+        reading.rows(train, shown, each=8),
         reading.asked(scored, sections),
         mark_reading,
         48,

@@ -13,9 +13,9 @@ import re
 
 from helpers import records, retrieval
 
-MISSING_SHARE = 0.1
-CHANGED_SHARE = 0.9
-COUNTS = (2, 2, 2, 3, 3, 4)  # sections of a row
+CHANGED_SHARE = 0.8
+RENAMED_SHARE = 0.5
+COUNTS = (2, 3, 3, 4)  # sections of a row
 SECTIONS = 3  # that a question is asked with
 WORDS = 280  # of a row's sections at most, so that it has 512 tokens or fewer
 SMALL = "two three four five six seven eight nine ten eleven twelve".split()
@@ -28,6 +28,34 @@ Coppice Cricket Daffodil Dapple Ember Fallow Fennel Ferry Fiddle Flint Foxglove 
 Garnet Gorse Hazel Heather Juniper Kettle Lantern Larch Linnet Marrow Meadow Mistral
 Nettle Nutmeg Otter Parsnip Pepper Plover Quarry Quill Rafter Rowan Saffron Sorrel
 Spindle Tansy Teasel Thicket Thimble Tinder Umber Vesper Walnut Willow Yarrow""".split()
+
+
+# things that the handbook speaks of often: in a row some of them change places
+THINGS = """account address alarm allotment barn base battery birthday bracket breeze
+calendar ceiling chart clock cloud compass copy curlew customer depot device diary dome
+door earth evening fault fence ferry figure file finger form garden greenhouse ground
+height hole holder hour house index invoice kettle kitchen ladder lawn limit link mast
+memory model month moment name office orchard order parcel phone photograph picture pole
+pond price receipt record reply roof router sale salt screw shed shop slip socket station
+table tablet telephone terrace thermometer thunderstorm tomato tree tube update wall
+warranty webhook weekend widget window winter yard""".split()
+
+
+def renamed(texts: list[str], rng: random.Random) -> list[str]:
+    """Texts of one row in which some of THINGS have changed places, the same in all."""
+    there = {word for word in THINGS if re.search(rf"\b{word}s?\b", " ".join(texts).lower())}
+    moved = [word for word in sorted(there) if rng.random() < 0.6]
+    others = rng.sample([word for word in THINGS if word not in there], len(moved))
+    swaps = dict(zip(moved, others, strict=True))
+    if not swaps:
+        return texts
+    words = re.compile(rf"\b({'|'.join(moved)})(s?)\b", re.IGNORECASE)
+
+    def swap(found):
+        new = swaps[found[1].lower()] + found[2]
+        return new[:1].upper() + new[1:] if found[0][0].isupper() else new
+
+    return [words.sub(swap, text) for text in texts]
 
 
 def other_number(word: str, rng: random.Random) -> str:
@@ -69,7 +97,7 @@ def rows(
 
     sections: those that may be seen, the facts of `questions` among them.
     """
-    rng = random.Random(seed)
+    rng, out = random.Random(seed), []
     search = retrieval.Search(sections)
     by_id = {section["id"]: section for section in sections}
     by_fact = {}
@@ -79,23 +107,24 @@ def rows(
     chosen = rng.sample(foreign, min(len(foreign), len(by_fact) // 2))
     for asked in by_fact.values():
         chosen += [asked[n % len(asked)] for n in range(each)]
-    found = search.find([row["question"] for row in chosen], max(COUNTS) + 1)
-    out = []
+    found = search.find([row["question"] for row in chosen], max(COUNTS))
     for row, ids in zip(chosen, found, strict=True):
-        fact, answer = row["fact"], row["answer"]
-        shown = [by_id[i] for i in ids if i != fact][: rng.choice(COUNTS)]
+        fact, answer, question = row["fact"], row["answer"], row["question"]
+        shown = [dict(by_id[i]) for i in ids[: rng.choice(COUNTS)]]
         while sum(len(section["text"].split()) for section in shown) > WORDS:
             shown.pop()
-        if fact is None or rng.random() < MISSING_SHARE:
+        right = [section for section in shown if section["id"] == fact]
+        if not right:
             answer = retrieval.MISSING
-        else:
-            right = by_id[fact]
-            if rng.random() < CHANGED_SHARE:
-                if swapped := changed(answer, right["text"], row["keys"], rng):
-                    answer, text = swapped
-                    right = right | {"text": text}
-            shown[rng.randrange(len(shown))] = right
-        prompt = retrieval.prompt(row["question"], shown)
+        elif rng.random() < CHANGED_SHARE:
+            if swapped := changed(answer, right[0]["text"], row["keys"], rng):
+                answer, right[0]["text"] = swapped
+        if rng.random() < RENAMED_SHARE:
+            texts = [section[part] for section in shown for part in ("heading", "text")]
+            question, answer, *texts = renamed([question, answer, *texts], rng)
+            for number, section in enumerate(shown):
+                section["heading"], section["text"] = texts[2 * number : 2 * number + 2]
+        prompt = retrieval.prompt(question, shown)
         out.append({"messages": [*prompt, {"role": "assistant", "content": answer}]})
     rng.shuffle(out)
     return out
