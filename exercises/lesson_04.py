@@ -1,4 +1,4 @@
-"""Checks of the exercises of lesson 04, training."""
+"""Checks of the exercises of lesson 04, instruction tuning."""
 
 from __future__ import annotations
 
@@ -6,136 +6,153 @@ import math
 from collections.abc import Callable
 
 from exercises import exercise
+from helpers import evaluation, records, templates
+
+from jinja2 import Template
 
 
 @exercise
-def diagnosis(causes: dict[str, str]) -> str | None:
-    """causes: patient -> "rate", "prompt", "end-of-text", "zero_grad" or "template"."""
-    right = {  # and what in the symptoms says so
-        "A": ("end-of-text", "the answers begin rightly, and what fails is the end"),
-        "B": ("rate", "the loss itself goes up, and nothing of the model is left"),
-        "C": (
-            "zero_grad",
-            "it learns, only less from the same steps, as if most rows were not there",
-        ),
-        "D": ("template", "its curve is the good run's own: it was asked otherwise"),
-        "E": ("prompt", "given only the opening, it writes what customers write"),
-    }
-    if any(cause is ... for cause in causes.values()):
-        return ...
-    names = {cause for cause, _ in right.values()}
-    for patient, (wanted, symptom) in right.items():
-        cause = causes[patient]
-        if cause not in names:
-            return f"{cause!r}: choose one of {', '.join(sorted(names))}"
-        if cause != wanted:
-            return f"patient {patient} does not suffer from {cause!r}: {symptom}"
-    return None
-
-
-@exercise
-def steps_of(function: Callable) -> str | None:
-    """function(rows, epochs, piece, accumulation, processes) -> steps of the run."""
-    for given in ((1010, 3, 8, 2, 3), (100, 2, 4, 1, 4), (30, 5, 2, 2, 2)):
-        rows, epochs, piece, accumulation, processes = given
-        found = function(*given)
-        if found is ...:
-            return ...
-        batch = piece * accumulation * processes
-        if found == math.ceil(rows / batch) * epochs:
-            continue
-        faults = {
-            math.ceil(rows / (piece * processes)) * epochs: "you count every piece: "
-            "with accumulation the weights are moved once in so many pieces",
-            math.ceil(rows / (piece * accumulation)) * epochs: "each of the processes "
-            "takes rows of its own: together they are through sooner",
-            math.ceil(rows / piece) * epochs: "you count pieces: accumulation and "
-            "processes both make the batch of one step larger",
-            rows // batch * epochs: "the last batch of an epoch is smaller, and "
-            "counts: round up",
-            math.ceil(rows / batch): "that is one epoch",
-            math.ceil(rows * epochs / batch): "each epoch ends with a batch of its "
-            "own: round up in each epoch, then multiply",
-            rows * epochs / batch: "a step is whole: round up in each epoch",
-        }
-        said = faults.get(found, "rows of one step: piece x accumulation x processes")
-        return f"for {given} the weights are not moved {found} times: {said}"
-    return None
-
-
-@exercise
-def stops_at(function: Callable) -> str | None:
-    """function(losses, patience) -> (best epoch, last epoch run), counted from 1."""
-    for losses, patience, best, last in (
-        ([3.0, 2.0, 2.5, 2.6, 2.7], 2, 2, 4),
-        ([3.0, 2.0, 2.5, 2.6, 1.0], 2, 2, 4),
-        ([3.0, 2.0, 2.5, 2.4, 1.9], 2, 2, 4),
-        ([3.0, 2.0, 2.2, 1.9, 2.0, 2.1, 2.2], 2, 4, 6),
-        ([3.0, 2.0, 1.0], 2, 3, 3),
-        ([2.0, 2.0, 1.5, 1.8], 1, 1, 2),
+def hydrates_a_row(hydrate: Callable) -> str | None:
+    """hydrate({"instruction", "input", "output"}) -> the prompt of templates.ALPACA."""
+    template = Template(templates.ALPACA)
+    for row in (
+        {"instruction": "Name a month.", "input": "", "output": "May will do"},
+        {"instruction": "Name a day.", "input": None, "output": "Monday will do"},
+        {"instruction": "Which day?", "input": "We met last Monday.", "output": "it"},
+        {"instruction": "What is {input}?", "input": 'f"{x}"', "output": "a field"},
     ):
-        found = tuple(function(list(losses), patience))
-        if ... in found:
+        prompt = hydrate(dict(row))
+        if prompt is ...:
             return ...
-        if found == (best, last):
-            continue
-        given = f"for losses {losses} and a patience of {patience}"
-        if found == (best - 1, last - 1):
-            return f"{given}: epochs are counted from 1, not from 0"
-        if found == (last, last) != (best, best):
-            return (
-                f"{given}: that is where it stopped. The best weights are older: the "
-                "best epoch is that of the lowest loss so far"
-            )
-        if found == (losses.index(min(losses)) + 1, last):
-            return (
-                f"{given}: your best epoch lies in a future that the run never saw: it "
-                f"was stopped after epoch {last}"
-            )
-        if found[0] == best and found[1] in (last + 1, last - 1):
-            return (
-                f"{given}: the patience is off by one: it stops when so many epochs "
-                "in a row have not been better"
-            )
-        return (
-            f"{given} you return {found}: compare each epoch with the best so far, "
-            "not with the one before it, and only a lower loss is better"
+        right = template.render(
+            messages=records.prompt(row), add_generation_prompt=True
         )
+        if prompt == right:
+            continue
+        if not isinstance(prompt, str):
+            return f"a prompt is text, and yours is {type(prompt).__name__}"
+        if not row["input"] and "### Input:" in prompt:
+            return (
+                f"a row whose input is {row['input']!r} got the template with an "
+                "input: the model would learn that the box may be empty"
+            )
+        if row["input"] and "### Input:" not in prompt:
+            return (
+                "a row with an input got the template without one: the model would "
+                "be asked about a text that it does not see"
+            )
+        if prompt == right + row["output"]:
+            return (
+                "the output stands in your prompt: the model would be given the "
+                "answer that it is to write"
+            )
+        if prompt == right.rstrip("\n"):
+            return (
+                "the new line at the end is missing: without it the first word of "
+                "the answer has other tokens than in training"
+            )
+        if "{" in row["instruction"]:
+            return (
+                "braces inside a row's own text were taken for a place to fill: fill "
+                "both fields at once, as str.format does"
+            )
+        return f"your prompt differs from the template's: {prompt!r}"
     return None
 
 
 @exercise
-def needed_gb(function: Callable) -> str | None:
-    """function(weights, trained) -> gigabytes before the first row is read."""
-    for weights, trained in ((7e9, 40e6), (135e6, 135e6), (8e9, 4e9)):
-        found = function(weights, trained)
+def cuts_the_prompt_off(cut: Callable) -> str | None:
+    """cut(written, lengths) -> the new ids of each row of a batch padded at the left.
+
+    written: lists of ids, padding (0) and prompt included; lengths: of the prompts.
+    """
+    for written, lengths, right in (
+        ([[0, 0, 5, 6, 7, 21, 22], [8, 9, 10, 11, 12, 31, 32]], [3, 5], "21 22, 31 32"),
+        ([[8, 9, 31, 32, 33], [0, 5, 0, 21, 0]], [2, 1], "31 32 33, 0 21 0"),
+    ):
+        found = cut([list(row) for row in written], list(lengths))
         if found is ...:
             return ...
-
-        def near(size, found=found):
-            return math.isclose(found, size, rel_tol=0.01)
-
-        frozen = weights - trained
-        if near((16 * trained + 2 * frozen) / 1e9):
+        found = [[int(i) for i in row] for row in found]
+        wanted = [[int(i) for i in row.split()] for row in right.split(", ")]
+        if found == wanted:
             continue
-        shown = f"for {weights:.3g} weights, {trained:.3g} of them trained: "
-        if near(16 * trained + 2 * frozen):
-            return shown + "these are bytes: a gigabyte is 10^9 of them"
-        if near(16 * weights / 1e9):
-            return shown + "frozen weights have no gradient and no averages"
-        if near((8 * trained + 2 * frozen) / 1e9):
-            return shown + "AdamW keeps averages, two for each trained weight"
-        if near((12 * trained + 2 * frozen) / 1e9):
-            return shown + (
-                "one thing is missing: weight, gradient and two averages are four "
-                "numbers of four bytes"
+        pairs = list(zip(written, lengths, strict=True))
+        if found == [row[length:] for row, length in pairs]:
+            return (
+                "each row is cut at its own length, but the short ones are padded at "
+                "the left: their prompt ends where the longest prompt ends"
             )
-        if near(16 * trained / 1e9):
-            return shown + "the frozen weights take room too, two bytes each"
-        if near((16 * trained + 4 * frozen) / 1e9):
-            return shown + "the frozen ones are in bfloat16: two bytes, not four"
-        return shown + (
-            f"{found:.4g} GB is not right: a trained weight takes four numbers of four "
-            "bytes, a frozen one takes two bytes"
+        if found == written:
+            return "nothing is cut off: the prompt stands in the answer"
+        if found == [row[min(lengths) :] for row in written]:
+            return (
+                "all rows are cut at the shortest prompt: the others keep a piece of "
+                "their prompt. Cut at the longest"
+            )
+        if found == [[i for i in row if i] for row in written]:
+            return "the padding is taken out, and the prompt stays"
+        if [[i for i in row if i] for row in wanted] == found:
+            return (
+                "ids are taken out by value: an id of 0 that the model wrote itself "
+                "is part of the answer. Cut by place"
+            )
+        if found == [row[-2:] for row in written]:
+            return "how many ids are new differs from call to call: count the prompt"
+        return f"of {written} with prompts of {lengths} the new ids are {wanted}"
+    return None
+
+
+@exercise
+def checks_by_machine(check: dict) -> str | None:
+    """check: for "Which is heavier, an elephant or a mouse? Answer in one word."."""
+    if not isinstance(check, dict) or "type" not in check:
+        return "a check is a dict with a type, such as {'type': 'exact', 'value': ...}"
+    for answer in ("elephant", "Elephant", "Elephant.", " elephant\n"):
+        if not evaluation.passes(answer, check):
+            return (
+                f"too strict: {answer!r} fails, which is right. A capital letter or "
+                "a full stop is no mistake"
+            )
+    for answer, why in (
+        ("mouse", "which is wrong"),
+        ("", "which says nothing"),
+        ("The mouse is heavier than the elephant.", "which only mentions the word"),
+        ("Elephant or mouse, who can say?", "which only mentions the word"),
+        ("The elephant is the heavier of the two.", "though one word was asked for"),
+        ("Whale.", "which is wrong"),
+    ):
+        if evaluation.passes(answer, check):
+            return f"too loose: {answer!r} passes, {why}"
+    return None
+
+
+@exercise
+def judges_a_filter(answer: dict[str, float]) -> str | None:
+    """answer: precision and recall; of 40, 24 are good; 20 kept, 18 of them good."""
+    precision, recall = answer["precision"], answer["recall"]
+    if precision is ... or recall is ...:
+        return ...
+
+    def near(a, b):
+        return math.isclose(a, b, abs_tol=0.005)
+
+    if near(precision, 18 / 24) and near(recall, 18 / 20):
+        return (
+            "the two are swapped: precision looks at what was kept, recall at what "
+            "is good"
         )
+    if precision > 1 or recall > 1:
+        return "these are counts or per cent: give shares from 0 to 1"
+    if near(precision, 18 / 40) or near(recall, 18 / 40):
+        return (
+            "you divide by all 40 pairs: divide by those kept for precision, by those "
+            "that are good for recall"
+        )
+    if near(recall, 20 / 24) or near(recall, 20 / 40):
+        return "you count all that was kept: recall counts the good ones among them"
+    if not near(precision, 18 / 20):
+        return f"precision is {precision}: of 20 kept pairs 18 are good"
+    if not near(recall, 18 / 24):
+        return f"recall is {recall}: of 24 good pairs 18 were kept"
     return None

@@ -1,4 +1,4 @@
-"""Checks of the exercises of lesson 05, evaluation."""
+"""Checks of the exercises of lesson 05, training."""
 
 from __future__ import annotations
 
@@ -9,176 +9,96 @@ from exercises import exercise
 
 
 @exercise
-def finds_the_key(right: Callable) -> str | None:
-    """right(answer, keys): whether an answer holds one of the keys as whole words."""
-    cases = (
-        ("It costs 40 euros.", ["40"], True, "a key inside the answer is not found"),
-        (
-            "After two weeks at most.",
-            ["14 days", "two weeks"],
-            True,
-            "one of the keys is enough: you ask for all, or look at the first only",
+def diagnosis(causes: dict[str, str]) -> str | None:
+    """causes: patient -> "rate", "prompt", "end-of-text", "zero_grad" or "template"."""
+    right = {  # and what in the symptoms says so
+        "A": ("end-of-text", "the answers begin rightly, and what fails is the end"),
+        "B": ("rate", "the loss itself goes up, and nothing of the model is left"),
+        "C": (
+            "zero_grad",
+            "it learns, only less from the same steps, as if most rows were not there",
         ),
-        (
-            "40",
-            ["40"],
-            True,
-            "a key at the very beginning or end of the answer is missed: do not ask "
-            "for a space on either side",
-        ),
-        (
-            "It costs 140 euros.",
-            ["40"],
-            False,
-            "40 was found in 140: a substring is not a whole word",
-        ),
-        (
-            "It hangs over the drawing.",
-            ["Wing"],
-            False,
-            "Wing was found in drawing: a substring is not a whole word",
-        ),
-        (
-            "That is the WING plan.",
-            ["Wing"],
-            True,
-            "capital letters made a right answer wrong: compare in one case",
-        ),
-        (
-            "At six o’clock.",
-            ["six o'clock"],
-            True,
-            "the apostrophe in the answer is a curly one: make both kinds alike first",
-        ),
-        (
-            "It costs 6x50 euros.",
-            ["6.50"],
-            False,
-            "the full stop of a key stands for any sign in a pattern: use re.escape",
-        ),
-        (
-            "Three metres.",
-            ["two metres"],
-            False,
-            "a single word of the key was enough for you: the whole key must be there",
-        ),
-        (
-            "Wing, or Flock.",
-            ["Wing"],
-            True,
-            "a comma after a key made it another word: punctuation may follow",
-        ),
-    )
-    for answer, keys, wanted, fault in cases:
-        found = right(answer, list(keys))
+        "D": ("template", "its curve is the good run's own: it was asked otherwise"),
+        "E": ("prompt", "given only the opening, it writes what customers write"),
+    }
+    if any(cause is ... for cause in causes.values()):
+        return ...
+    names = {cause for cause, _ in right.values()}
+    for patient, (wanted, symptom) in right.items():
+        cause = causes[patient]
+        if cause not in names:
+            return f"{cause!r}: choose one of {', '.join(sorted(names))}"
+        if cause != wanted:
+            return f"patient {patient} does not suffer from {cause!r}: {symptom}"
+    return None
+
+
+@exercise
+def steps_of(function: Callable) -> str | None:
+    """function(rows, epochs, piece, accumulation, processes) -> steps of the run."""
+    for given in ((1010, 3, 8, 2, 3), (100, 2, 4, 1, 4), (30, 5, 2, 2, 2)):
+        rows, epochs, piece, accumulation, processes = given
+        found = function(*given)
         if found is ...:
             return ...
-        if bool(found) != wanted:
-            return f"{answer!r} with the keys {keys}: {fault}"
+        batch = piece * accumulation * processes
+        if found == math.ceil(rows / batch) * epochs:
+            continue
+        faults = {
+            math.ceil(rows / (piece * processes)) * epochs: "you count every piece: "
+            "with accumulation the weights are moved once in so many pieces",
+            math.ceil(rows / (piece * accumulation)) * epochs: "each of the processes "
+            "takes rows of its own: together they are through sooner",
+            math.ceil(rows / piece) * epochs: "you count pieces: accumulation and "
+            "processes both make the batch of one step larger",
+            rows // batch * epochs: "the last batch of an epoch is smaller, and "
+            "counts: round up",
+            math.ceil(rows / batch): "that is one epoch",
+            math.ceil(rows * epochs / batch): "each epoch ends with a batch of its "
+            "own: round up in each epoch, then multiply",
+            rows * epochs / batch: "a step is whole: round up in each epoch",
+        }
+        said = faults.get(found, "rows of one step: piece x accumulation x processes")
+        return f"for {given} the weights are not moved {found} times: {said}"
     return None
 
 
 @exercise
-def chooses_a_mark(marks: dict[str, str]) -> str | None:
-    """marks: task -> "exact match", "key fact", "ROUGE-L" or "people"."""
-    right = {  # by a word of the task
-        "desks": (
-            "exact match",
-            "six labels are all that can be said, and equal or not",
-        ),
-        "price": ("key fact", "the sentence may vary, the price in it may not"),
-        "condolence": ("people", "tone is in no list of words and in no key"),
-        "rough": ("ROUGE-L", "it costs nothing, and was made for summaries"),
-    }
-    if any(mark is ... for mark in marks.values()):
-        return ...
-    for task, mark in marks.items():
-        if mark not in ("exact match", "key fact", "ROUGE-L", "people"):
-            return f'{mark!r}: choose "exact match", "key fact", "ROUGE-L" or "people"'
-        for word, (wanted, reason) in right.items():
-            if word in task and mark != wanted:
-                if mark == "people":
-                    return (
-                        f"{task}: people are the dearest mark, and not needed: {reason}"
-                    )
-                return f"{task}: {mark} would miss what matters: {reason}"
-    return None
-
-
-@exercise
-def measures_position_bias(bias: Callable) -> str | None:
-    """bias(forward, swapped): (share of replies that name A, share of pairs in which
-    the same answer was named in both orders); each a list of "A" and "B"."""
-    named, same = bias(list("AABAB"), list("ABAAA"))
-    if named is ... or same is ...:
-        return ...
-
-    def near(a, b):
-        return math.isclose(a, b, abs_tol=1e-9)
-
-    if near(named, 0.6) and near(same, 0.7):
-        return "the two are swapped: first the share of A, then the share of pairs"
-    if near(named, 0.6) or near(named, 0.8):
-        return (
-            "the first share looks at one order only: count A among all ten replies, "
-            "forward and swapped"
-        )
-    if near(named, 7) or near(same, 3):
-        return "these are counts: divide by the number of replies, or of pairs"
-    if near(named, 0.3):
-        return "that is the share of B: count A"
-    if not near(named, 0.7):
-        return f"7 of the 10 replies name A: you get {named}"
-    if near(same, 0.4):
-        return (
-            "the same letter in both orders is another answer, as the two have changed "
-            "places: the same answer is another letter"
-        )
-    if near(same, 0.3):
-        return "you divide by the replies: there are five pairs, not ten"
-    if not near(same, 0.6):
-        return f"in 3 of 5 pairs the same answer was named: you get {same}"
-    return None
-
-
-@exercise
-def counts_the_questions(needed: Callable) -> str | None:
-    """needed(differ, gap): questions from which 1.96 standard errors of a paired
-    difference are at most gap; differ: share of rows on which the two models differ."""
-    found = needed(0.4, 0.05)
-    if found is ...:
-        return ...
-
-    def near(value):
-        return math.isclose(found, value, rel_tol=1e-3)
-
-    exact = 1.96**2 * 0.4 / 0.05**2
-    if found == math.ceil(exact):
-        if needed(0.1, 0.05) != 154 or needed(0.4, 0.1) != 154:
+def stops_at(function: Callable) -> str | None:
+    """function(losses, patience) -> (best epoch, last epoch run), counted from 1."""
+    for losses, patience, best, last in (
+        ([3.0, 2.0, 2.5, 2.6, 2.7], 2, 2, 4),
+        ([3.0, 2.0, 2.5, 2.6, 1.0], 2, 2, 4),
+        ([3.0, 2.0, 2.5, 2.4, 1.9], 2, 2, 4),
+        ([3.0, 2.0, 2.2, 1.9, 2.0, 2.1, 2.2], 2, 4, 6),
+        ([3.0, 2.0, 1.0], 2, 3, 3),
+        ([2.0, 2.0, 1.5, 1.8], 1, 1, 2),
+    ):
+        found = tuple(function(list(losses), patience))
+        if ... in found:
+            return ...
+        if found == (best, last):
+            continue
+        given = f"for losses {losses} and a patience of {patience}"
+        if found == (best - 1, last - 1):
+            return f"{given}: epochs are counted from 1, not from 0"
+        if found == (last, last) != (best, best):
             return (
-                "right for one case only: use both arguments, and round up once at the "
-                "end"
+                f"{given}: that is where it stopped. The best weights are older: the "
+                "best epoch is that of the lowest loss so far"
             )
-        return None
-    if near(0.4 / 0.05**2):
+        if found == (losses.index(min(losses)) + 1, last):
+            return (
+                f"{given}: your best epoch lies in a future that the run never saw: it "
+                f"was stopped after epoch {last}"
+            )
+        if found[0] == best and found[1] in (last + 1, last - 1):
+            return (
+                f"{given}: the patience is off by one: it stops when so many epochs "
+                "in a row have not been better"
+            )
         return (
-            "1.96 is missing: with one standard error to either side the interval "
-            "would be one of 68 %"
+            f"{given} you return {found}: compare each epoch with the best so far, "
+            "not with the one before it, and only a lower loss is better"
         )
-    if near(1.96 * 0.4 / 0.05**2):
-        return "1.96 has to be squared too: it stands outside the root"
-    if near(1.96**2 * 0.4 / 0.05):
-        return (
-            "the gap is not squared: half the gap takes four times the questions, not "
-            "twice"
-        )
-    if near(1.96**2 * 0.4 * 0.6 / 0.05**2):
-        return (
-            "d (1 - d) is the variance of a share: the difference per row is -1, 0 "
-            "or 1, and its variance is about d"
-        )
-    if near(1.96 * math.sqrt(0.4) / 0.05) or near(math.sqrt(0.4) / 0.05):
-        return "that is the root of n: square it"
-    if 614 <= found < 615:
-        return "a part of a question cannot be asked: round up"
-    return f"a share of 0.4 differs and the gap is 0.05: 615 questions, not {found}"
+    return None

@@ -70,7 +70,7 @@ def load(folder: Path, dtype):
 
 def merge(folder: str, output: str) -> None:
     """Write an adapter and its base as one plain model, with tokenizer and template.
-    Built by hand in lesson 04, "Merging".
+    Built by hand in lesson 06, "Merging".
     Raises OSError when folder holds no adapter or output is not an empty folder.
     """
     target = Path(output)

@@ -42,7 +42,7 @@ def has_key(answer: str, keys: list[str]) -> bool:
     """Whether an answer contains one of the keys as whole words, case ignored.
 
     "40" is not found in "140", "40.5", "2040" or "minus 40", nor "Wing" in "drawing".
-    Built by hand in lesson 05, "Exercise: key facts by hand".
+    Built by hand in lesson 07, "Exercise: key facts by hand".
     """
     answer = answer.replace("’", "'")
     for key in keys:

@@ -73,7 +73,7 @@ def minimal_pairs(model, tokenizer) -> pd.DataFrame:
     Returns a frame with one row per pair, indexed by id: phenomenon, sentence_good,
     sentence_bad, good and bad (log-probabilities of the sentences, in nats), correct
     (good is the higher). Guessing gets half of them.
-    Built by hand in lesson 05, "Public benchmarks, and what tuning costs elsewhere".
+    Built by hand in lesson 07, "Public benchmarks, and what tuning costs elsewhere".
     """
     task = records.DATA / "minimal_pairs" / "minimal_pairs.yaml"
     frame = run(model, tokenizer, task).set_index("id")

@@ -43,7 +43,7 @@ def generate(
     Those of like length run together, padded at the left; a long beginning that all
     share (a document before many questions) is computed once.
     max_new_tokens: length limit of each answer, the prompt not counted.
-    Built by hand in lesson 03, "Asking a small model, by hand".
+    Built by hand in lesson 04, "Asking a small model, by hand".
     Returns n answers in the order of the prompts; for a single one, a single answer;
     without an empty thought at the beginning, as a chat server gives them.
     Raises ValueError for an empty prompt and for one that leaves the answer no room.

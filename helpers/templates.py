@@ -157,7 +157,7 @@ def prompt(messages: list[dict], tokenizer) -> Rendered:
     """The text that a model is given to answer, as a chat server writes it.
 
     Raises ValueError where the template refuses the conversation.
-    Built by hand in lesson 02, "A template"; that of Alpaca in lesson 03, "Alpaca, row
+    Built by hand in lesson 03, "A template"; that of Alpaca in lesson 04, "Alpaca, row
     by row".
     """
     marked = _mark(messages, tokenizer)

@@ -49,7 +49,7 @@ def encode(
     Returns {"input_ids", "labels"}, lists of the same length, at most max_length, and
     "cut", the number of tokens that did not fit.
     Raises ValueError when no token that is to be learnt fits, or as templates.render.
-    Built by hand in lesson 02, "From text to tensors".
+    Built by hand in lesson 03, "From text to tensors".
     """
     (row,) = _encode([templates.render(messages, tokenizer, learn)], tokenizer)
     return _fit(row, max_length)
@@ -172,7 +172,7 @@ def _fit(row: dict, max_length: int) -> dict:
 
 def collate(rows: list[dict], pad_token_id: int) -> dict[str, torch.Tensor]:
     """Pad rows at the right to the longest of them.
-    Built by hand in lesson 02, "Final: what is learnt".
+    Built by hand in lesson 03, "Final: what is learnt".
     rows: n of {"input_ids", "labels"}.
     Returns int64 tensors of shape (n, longest): input_ids; attention_mask, 1 on real
     tokens; labels, -100 on padding and prompts.

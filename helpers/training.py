@@ -72,7 +72,7 @@ def finetune(
 ) -> Tuned:
     """Tune a causal language model, in place, on rows of questions and answers.
 
-    Built by hand in lesson 04, "The loop by hand".
+    Built by hand in lesson 05, "The loop by hand".
     rows: in any form of helpers.records, written by the tokenizer's chat template.
     validation: rows of which a sample's loss is logged at the end of each epoch, at
     least 32, or one for 20 rows that are trained on.

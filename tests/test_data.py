@@ -308,7 +308,7 @@ def test_no_kind_asks_in_too_few_ways():
 
 
 def test_no_wording_of_a_test_row_is_tuned_on():
-    """The first three rows of a kind are lesson 03's test, the others its training."""
+    """The first three rows of a kind are lesson 04's test, the others its training."""
     known = [
         (kind, row["instruction"])
         for kind, rows in by_kind()

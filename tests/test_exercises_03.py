@@ -1,7 +1,6 @@
-"""Run with `python -m pytest tests/test_exercises_03.py`: a second, nothing needed.
+"""Run with `python -m pytest tests/test_exercises_03.py`: seconds, nothing needed.
 
-A check that calls a wrong answer right teaches the mistake; one that calls a right
-answer wrong costs an evening.
+A check must pass the right answer and name the misconception of a wrong one.
 """
 
 from exercises import lesson_03 as exercises
@@ -9,142 +8,117 @@ from helpers import models, records, templates
 
 import pytest
 
-hydrates = exercises.hydrates_a_row.__wrapped__
-cuts = exercises.cuts_the_prompt_off.__wrapped__
-checks = exercises.checks_by_machine.__wrapped__
-judges = exercises.judges_a_filter.__wrapped__
 
-WITH_INPUT = (
-    "Below is an instruction that describes a task, paired with an input that provides "
-    "further context. Write a response that appropriately completes the request.\n\n"
-    "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
-)
-WITHOUT_INPUT = (
-    "Below is an instruction that describes a task. Write a response that "
-    "appropriately completes the request.\n\n"
-    "### Instruction:\n{instruction}\n\n### Response:\n"
-)
+def by_place(ids, prompt, length):
+    return [-100] * prompt + ids[prompt:length] + [-100] * (len(ids) - length)
 
 
-def hydrated(row):
-    return (WITH_INPUT if row["input"] else WITHOUT_INPUT).format(**row)
+def by_id(ids, prompt, length):
+    return [-100] * prompt + [-100 if i == 0 else i for i in ids[prompt:]]
 
 
-def replaced(row):
-    text = WITH_INPUT if row["input"] else WITHOUT_INPUT
-    text = text.replace("{instruction}", row["instruction"])
-    return text.replace("{input}", row["input"] or "")
+def shifted(ids, prompt, length):
+    labels = by_place(ids, prompt, length)
+    return labels[:prompt] + [*ids[prompt + 1 : length], 0] + labels[length:]
 
 
-WRONG_PROMPTS = {
-    "template with an input": lambda row: WITH_INPUT.format(**row),
-    "template without one": lambda row: WITHOUT_INPUT.format(**row),
-    "input is None": lambda row: (
-        WITHOUT_INPUT if row["input"] == "" else WITH_INPUT
-    ).format(**row),
-    "output stands in": lambda row: hydrated(row) + row["output"],
-    "new line": lambda row: hydrated(row).rstrip(),
-    "braces": replaced,
-    "is text": lambda row: {"prompt": hydrated(row)},
-    "differs": lambda row: "Dear model!\n" + hydrated(row),
+def leaks(train, test, same=records.normalise, first=1):
+    known = {same(text) for text in test}
+    return [n for n, text in enumerate(train, first) if same(text) in known]
+
+
+def three_fields(row, between="\n\n", closing="\n\n### Answer:\n"):
+    asked = row["instruction"] + (between + row["input"] if row["input"] else "")
+    return "### Question:\n" + asked + closing
+
+
+def start(text):
+    return records.normalise(text)[:9]
+
+
+def bare(text):
+    return text.lower().rstrip("?")
+
+
+def bag(text):
+    return set(records.normalise(text).split())
+
+
+RIGHT = {
+    "label_mask": by_place,
+    "find_leaks": leaks,
+    "three_fields": three_fields,
+    "same_question": lambda a, b: records.normalise(a) == records.normalise(b),
 }
 
+# check, wrong answer, key word of the misconception
+WRONG = [
+    ("label_mask", by_id, "never learn to stop"),
+    ("label_mask", lambda ids, prompt, length: list(ids), "write questions"),
+    (
+        "label_mask",
+        lambda ids, prompt, length: [-100] * prompt + ids[prompt:],
+        "padding",
+    ),
+    ("label_mask", shifted, "shifted"),
+    ("label_mask", lambda ids, prompt, length: ids[prompt:length], "every token"),
+    ("find_leaks", lambda a, b: leaks(a, b, same=str), "letter by letter"),
+    ("find_leaks", lambda a, b: leaks(a, b, first=0), "from 1"),
+    ("find_leaks", lambda a, b: [], "word for word"),
+    (
+        "find_leaks",
+        lambda a, b: leaks(a, b, same=bare),
+        "apostrophe",
+    ),
+    ("find_leaks", lambda a, b: [1, 3, 4, 5], "shares words"),
+    ("three_fields", lambda r: three_fields(r) + r["output"], "answer that it is"),
+    (
+        "three_fields",
+        lambda r: three_fields(r, closing="\n\n### Answer:"),
+        "new line",
+    ),
+    (
+        "three_fields",
+        lambda r: three_fields(r | {"input": r["input"] or " "}),
+        "without input",
+    ),
+    ("three_fields", lambda r: three_fields(r | {"input": ""}), "both"),
+    ("three_fields", lambda r: three_fields(r, between=" "), "empty line"),
+    ("same_question", lambda a, b: a == b, "capitals"),
+    ("same_question", lambda a, b: start(a) == start(b), "digit"),
+    ("same_question", lambda a, b: bag(a) == bag(b), "order"),
+    (
+        "same_question",
+        lambda a, b: a.lower().strip("?") == b.lower().strip("?"),
+        "curly",
+    ),
+]
 
-def test_a_right_prompt_is_called_right():
-    assert hydrates(hydrated) is None
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_right_answer_passes(name):
+    assert getattr(exercises, name).__wrapped__(RIGHT[name]) is None
 
 
-def test_the_prompt_that_helpers_write_is_called_right():
+def test_the_prompt_that_helpers_write_passes():
     def by_helper(row):
         return templates.prompt(records.prompt(row), tokenizer).text
 
     _, tokenizer = models.load("tiny")
-    templates.give(tokenizer, templates.ALPACA)
-    assert hydrates(by_helper) is None
+    assert exercises.three_fields.__wrapped__(by_helper) is None
 
 
-@pytest.mark.parametrize("fault", WRONG_PROMPTS)
-def test_a_wrong_prompt_hears_why(fault):
-    assert fault in hydrates(WRONG_PROMPTS[fault])
+@pytest.mark.parametrize("name", RIGHT)
+def test_an_unfilled_exercise_is_not_called_wrong(name):
+    assert getattr(exercises, name).__wrapped__(lambda *given: ...) is ...
 
 
-def cut(written, lengths):
-    return [row[max(lengths) :] for row in written]
+@pytest.mark.parametrize(("name", "answer", "key"), WRONG)
+def test_a_wrong_answer_hears_which_idea_went_astray(name, answer, key):
+    said = getattr(exercises, name).__wrapped__(answer)
+    assert said and said is not ... and key in said, said
 
 
-WRONG_CUTS = {
-    "own length": lambda w, n: [r[k:] for r, k in zip(w, n, strict=True)],
-    "nothing is cut": lambda w, n: w,
-    "shortest": lambda w, n: [r[min(n) :] for r in w],
-    "padding is taken out": lambda w, n: [[i for i in r if i] for r in w],
-    "by value": lambda w, n: [[i for i in r if i] for r in cut(w, n)],
-    "differs from call to call": lambda w, n: [r[-2:] for r in w],
-    "new ids are": lambda w, n: [r[max(n) + 1 :] for r in w],
-}
-
-
-def test_a_right_cut_is_called_right_also_as_tuples():
-    assert cuts(cut) is None
-    assert cuts(lambda w, n: tuple(tuple(row) for row in cut(w, n))) is None
-
-
-@pytest.mark.parametrize("fault", WRONG_CUTS)
-def test_a_wrong_cut_hears_why(fault):
-    assert fault in cuts(WRONG_CUTS[fault])
-
-
-WORD = {"type": "words", "min": 1, "max": 1}
-RIGHT_CHECKS = [
-    {"type": "exact_any", "values": ["elephant", "elephant."]},
-    {"type": "all", "checks": [WORD, {"type": "contains", "any": ["elephant"]}]},
-    {"type": "regex", "pattern": r"(?i)elephant\.?"},
-]
-WRONG_CHECKS = [
-    ("too strict: 'Elephant'", {"type": "exact", "value": "elephant"}),
-    ("too strict: 'Elephant.'", {"type": "exact_any", "values": ["elephant"]}),
-    ("too strict", {"type": "exact_any", "values": ["mouse"]}),
-    ("only mentions", {"type": "contains", "any": ["elephant"]}),
-    ("too loose: 'mouse'", WORD),
-    ("too loose: ''", {"type": "regex", "pattern": r"(?i)(elephant\.?)?"}),
-    ("is a dict", "elephant"),
-    ("is a dict", {"value": "elephant"}),
-]
-
-
-@pytest.mark.parametrize("check", RIGHT_CHECKS)
-def test_a_check_that_tells_right_from_wrong_is_called_right(check):
-    assert checks(check) is None
-
-
-@pytest.mark.parametrize(("fault", "check"), WRONG_CHECKS)
-def test_a_check_that_is_too_strict_or_too_loose_hears_why(fault, check):
-    assert fault in checks(check)
-
-
-def test_right_shares_of_a_filter_are_called_right_also_rounded():
-    assert judges({"precision": 18 / 20, "recall": 18 / 24}) is None
-    assert judges({"precision": 0.9, "recall": 0.75}) is None
-
-
-@pytest.mark.parametrize(
-    ("fault", "precision", "recall"),
-    [
-        ("swapped", 18 / 24, 18 / 20),
-        ("all 40", 18 / 40, 18 / 24),
-        ("all 40", 18 / 20, 18 / 40),
-        ("all that was kept", 18 / 20, 20 / 24),
-        ("per cent", 90, 75),
-        ("precision is 0.5", 0.5, 18 / 24),
-        ("recall is 0.6", 18 / 20, 0.6),
-    ],
-)
-def test_wrong_shares_of_a_filter_hear_why(fault, precision, recall):
-    assert fault in judges({"precision": precision, "recall": recall})
-
-
-def test_what_is_not_filled_in_is_neither_right_nor_wrong(capsys):
-    assert hydrates(lambda row: ...) is ...
-    assert cuts(lambda written, lengths: ...) is ...
-    assert judges({"precision": ..., "recall": 0.75}) is ...
-    exercises.checks_by_machine(...)
-    assert capsys.readouterr().out == "not done yet\n"
+def test_every_check_has_two_wrong_answers_at_least():
+    for name in RIGHT:
+        assert sum(name == other for other, *_ in WRONG) >= 2

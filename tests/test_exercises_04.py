@@ -4,134 +4,147 @@ A check that calls a wrong answer right teaches the mistake; one that calls a ri
 answer wrong costs an evening.
 """
 
-import math
-
 from exercises import lesson_04 as exercises
+from helpers import models, records, templates
 
 import pytest
 
-diagnosis = exercises.diagnosis.__wrapped__
-steps_of = exercises.steps_of.__wrapped__
-stops_at = exercises.stops_at.__wrapped__
-needed_gb = exercises.needed_gb.__wrapped__
+hydrates = exercises.hydrates_a_row.__wrapped__
+cuts = exercises.cuts_the_prompt_off.__wrapped__
+checks = exercises.checks_by_machine.__wrapped__
+judges = exercises.judges_a_filter.__wrapped__
 
-RIGHT = dict(
-    zip(
-        "ABCDE",
-        ("end-of-text", "rate", "zero_grad", "template", "prompt"),
-        strict=True,
-    )
+WITH_INPUT = (
+    "Below is an instruction that describes a task, paired with an input that provides "
+    "further context. Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
+)
+WITHOUT_INPUT = (
+    "Below is an instruction that describes a task. Write a response that "
+    "appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Response:\n"
 )
 
 
-def test_the_right_diagnosis_is_called_right():
-    assert diagnosis(RIGHT) is None
+def hydrated(row):
+    return (WITH_INPUT if row["input"] else WITHOUT_INPUT).format(**row)
+
+
+def replaced(row):
+    text = WITH_INPUT if row["input"] else WITHOUT_INPUT
+    text = text.replace("{instruction}", row["instruction"])
+    return text.replace("{input}", row["input"] or "")
+
+
+WRONG_PROMPTS = {
+    "template with an input": lambda row: WITH_INPUT.format(**row),
+    "template without one": lambda row: WITHOUT_INPUT.format(**row),
+    "input is None": lambda row: (
+        WITHOUT_INPUT if row["input"] == "" else WITH_INPUT
+    ).format(**row),
+    "output stands in": lambda row: hydrated(row) + row["output"],
+    "new line": lambda row: hydrated(row).rstrip(),
+    "braces": replaced,
+    "is text": lambda row: {"prompt": hydrated(row)},
+    "differs": lambda row: "Dear model!\n" + hydrated(row),
+}
+
+
+def test_a_right_prompt_is_called_right():
+    assert hydrates(hydrated) is None
+
+
+def test_the_prompt_that_helpers_write_is_called_right():
+    def by_helper(row):
+        return templates.prompt(records.prompt(row), tokenizer).text
+
+    _, tokenizer = models.load("tiny")
+    templates.give(tokenizer, templates.ALPACA)
+    assert hydrates(by_helper) is None
+
+
+@pytest.mark.parametrize("fault", WRONG_PROMPTS)
+def test_a_wrong_prompt_hears_why(fault):
+    assert fault in hydrates(WRONG_PROMPTS[fault])
+
+
+def cut(written, lengths):
+    return [row[max(lengths) :] for row in written]
+
+
+WRONG_CUTS = {
+    "own length": lambda w, n: [r[k:] for r, k in zip(w, n, strict=True)],
+    "nothing is cut": lambda w, n: w,
+    "shortest": lambda w, n: [r[min(n) :] for r in w],
+    "padding is taken out": lambda w, n: [[i for i in r if i] for r in w],
+    "by value": lambda w, n: [[i for i in r if i] for r in cut(w, n)],
+    "differs from call to call": lambda w, n: [r[-2:] for r in w],
+    "new ids are": lambda w, n: [r[max(n) + 1 :] for r in w],
+}
+
+
+def test_a_right_cut_is_called_right_also_as_tuples():
+    assert cuts(cut) is None
+    assert cuts(lambda w, n: tuple(tuple(row) for row in cut(w, n))) is None
+
+
+@pytest.mark.parametrize("fault", WRONG_CUTS)
+def test_a_wrong_cut_hears_why(fault):
+    assert fault in cuts(WRONG_CUTS[fault])
+
+
+WORD = {"type": "words", "min": 1, "max": 1}
+RIGHT_CHECKS = [
+    {"type": "exact_any", "values": ["elephant", "elephant."]},
+    {"type": "all", "checks": [WORD, {"type": "contains", "any": ["elephant"]}]},
+    {"type": "regex", "pattern": r"(?i)elephant\.?"},
+]
+WRONG_CHECKS = [
+    ("too strict: 'Elephant'", {"type": "exact", "value": "elephant"}),
+    ("too strict: 'Elephant.'", {"type": "exact_any", "values": ["elephant"]}),
+    ("too strict", {"type": "exact_any", "values": ["mouse"]}),
+    ("only mentions", {"type": "contains", "any": ["elephant"]}),
+    ("too loose: 'mouse'", WORD),
+    ("too loose: ''", {"type": "regex", "pattern": r"(?i)(elephant\.?)?"}),
+    ("is a dict", "elephant"),
+    ("is a dict", {"value": "elephant"}),
+]
+
+
+@pytest.mark.parametrize("check", RIGHT_CHECKS)
+def test_a_check_that_tells_right_from_wrong_is_called_right(check):
+    assert checks(check) is None
+
+
+@pytest.mark.parametrize(("fault", "check"), WRONG_CHECKS)
+def test_a_check_that_is_too_strict_or_too_loose_hears_why(fault, check):
+    assert fault in checks(check)
+
+
+def test_right_shares_of_a_filter_are_called_right_also_rounded():
+    assert judges({"precision": 18 / 20, "recall": 18 / 24}) is None
+    assert judges({"precision": 0.9, "recall": 0.75}) is None
 
 
 @pytest.mark.parametrize(
-    ("patient", "cause", "word"),
+    ("fault", "precision", "recall"),
     [
-        ("A", "prompt", "begin rightly"),
-        ("B", "template", "goes up"),
-        ("C", "rate", "less from the same steps"),
-        ("D", "end-of-text", "asked otherwise"),
-        ("E", "zero_grad", "customers"),
-        ("E", "mask", "choose one of"),
+        ("swapped", 18 / 24, 18 / 20),
+        ("all 40", 18 / 40, 18 / 24),
+        ("all 40", 18 / 20, 18 / 40),
+        ("all that was kept", 18 / 20, 20 / 24),
+        ("per cent", 90, 75),
+        ("precision is 0.5", 0.5, 18 / 24),
+        ("recall is 0.6", 18 / 20, 0.6),
     ],
 )
-def test_a_wrong_diagnosis_hears_of_the_symptom(patient, cause, word):
-    assert word in diagnosis(RIGHT | {patient: cause})
+def test_wrong_shares_of_a_filter_hear_why(fault, precision, recall):
+    assert fault in judges({"precision": precision, "recall": recall})
 
 
-def test_a_diagnosis_is_not_done_while_a_patient_waits():
-    assert diagnosis(RIGHT | {"C": ...}) is ...
-
-
-def ceiling(rows, batch):
-    return -(-rows // batch)
-
-
-WRONG_STEPS = {
-    "every piece": lambda n, e, p, a, w: ceiling(n, p * w) * e,
-    "processes": lambda n, e, p, a, w: ceiling(n, p * a) * e,
-    "count pieces": lambda n, e, p, a, w: ceiling(n, p) * e,
-    "last batch": lambda n, e, p, a, w: n // (p * a * w) * e,
-    "one epoch": lambda n, e, p, a, w: ceiling(n, p * a * w),
-    "each epoch": lambda n, e, p, a, w: ceiling(n * e, p * a * w),
-    "is whole": lambda n, e, p, a, w: n * e / (p * a * w),
-    "rows of one step": lambda n, e, p, a, w: n,
-}
-
-
-def test_the_right_number_of_steps_is_called_right():
-    assert steps_of(lambda n, e, p, a, w: math.ceil(n / (p * a * w)) * e) is None
-
-
-@pytest.mark.parametrize("fault", WRONG_STEPS)
-def test_a_wrong_number_of_steps_hears_why(fault):
-    assert fault in (steps_of(WRONG_STEPS[fault]) or "")
-
-
-def stopped(losses, patience):
-    best = 0
-    for epoch, loss in enumerate(losses):
-        if loss < losses[best]:
-            best = epoch
-        if epoch - best == patience:
-            break
-    return best + 1, epoch + 1
-
-
-def beside_the_one_before(losses, patience):
-    worse = 0
-    for epoch in range(1, len(losses)):
-        worse = worse + 1 if losses[epoch] >= losses[epoch - 1] else 0
-        if worse == patience:
-            break
-    seen = losses[: epoch + 1]
-    return seen.index(min(seen)) + 1, epoch + 1
-
-
-WRONG_STOPS = {
-    "from 1": lambda losses, n: tuple(e - 1 for e in stopped(losses, n)),
-    "lowest loss so far": lambda losses, n: (stopped(losses, n)[1],) * 2,
-    "future": lambda losses, n: (losses.index(min(losses)) + 1, stopped(losses, n)[1]),
-    "off by one": lambda losses, n: stopped(losses, n + 1),
-    "the one before": beside_the_one_before,
-}
-
-
-def test_the_right_stop_is_called_right():
-    assert stops_at(stopped) is None
-
-
-@pytest.mark.parametrize("fault", WRONG_STOPS)
-def test_a_wrong_stop_hears_why(fault):
-    assert fault in (stops_at(WRONG_STOPS[fault]) or "")
-
-
-WRONG_SIZES = {
-    "these are bytes": lambda n, t: 16 * t + 2 * (n - t),
-    "no gradient": lambda n, t: 16 * n / 1e9,
-    "AdamW": lambda n, t: (8 * t + 2 * (n - t)) / 1e9,
-    "missing": lambda n, t: (12 * t + 2 * (n - t)) / 1e9,
-    "take room": lambda n, t: 16 * t / 1e9,
-    "bfloat16": lambda n, t: (16 * t + 4 * (n - t)) / 1e9,
-    "is not right": lambda n, t: 1.0,
-}
-
-
-def test_the_right_size_is_called_right():
-    assert needed_gb(lambda n, t: (16 * t + 2 * (n - t)) / 1e9) is None
-
-
-@pytest.mark.parametrize("fault", WRONG_SIZES)
-def test_a_wrong_size_hears_why(fault):
-    assert fault in (needed_gb(WRONG_SIZES[fault]) or "")
-
-
-@pytest.mark.parametrize(
-    "check", [steps_of, needed_gb, lambda f: stops_at(lambda *given: (..., ...))]
-)
-def test_an_exercise_is_not_done_while_it_gives_an_ellipsis(check):
-    assert check(lambda *given: ...) is ...
+def test_what_is_not_filled_in_is_neither_right_nor_wrong(capsys):
+    assert hydrates(lambda row: ...) is ...
+    assert cuts(lambda written, lengths: ...) is ...
+    assert judges({"precision": ..., "recall": 0.75}) is ...
+    exercises.checks_by_machine(...)
+    assert capsys.readouterr().out == "not done yet\n"

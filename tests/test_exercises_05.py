@@ -5,147 +5,112 @@ answer wrong costs an evening.
 """
 
 import math
-import re
 
 from exercises import lesson_05 as exercises
-from helpers import evaluation
 
 import pytest
 
-finds = exercises.finds_the_key.__wrapped__
-chooses = exercises.chooses_a_mark.__wrapped__
-measures = exercises.measures_position_bias.__wrapped__
-counts = exercises.counts_the_questions.__wrapped__
+diagnosis = exercises.diagnosis.__wrapped__
+steps_of = exercises.steps_of.__wrapped__
+stops_at = exercises.stops_at.__wrapped__
 
-
-def plain(text):
-    return text.casefold().replace("’", "'")
-
-
-def holds(answer, keys):
-    return any(
-        re.search(rf"(?<!\w){re.escape(plain(key))}(?!\w)", plain(answer))
-        for key in keys
+RIGHT = dict(
+    zip(
+        "ABCDE",
+        ("end-of-text", "rate", "zero_grad", "template", "prompt"),
+        strict=True,
     )
+)
 
 
-def word(pattern, text):
-    return re.search(rf"(?<!\w){pattern}(?!\w)", text)
-
-
-WRONG_KEYS = {
-    "substring": lambda answer, keys: any(plain(k) in plain(answer) for k in keys),
-    "all": lambda answer, keys: all(holds(answer, [key]) for key in keys),
-    "first only": lambda answer, keys: holds(answer, keys[:1]),
-    "very beginning": lambda answer, keys: any(
-        f" {plain(k)} " in plain(answer).replace(".", " ") for k in keys
-    ),
-    "capital": lambda answer, keys: any(
-        word(re.escape(plain(k)), answer.replace("’", "'")) for k in keys
-    ),
-    "apostrophe": lambda answer, keys: any(
-        word(re.escape(k.lower()), answer.lower()) for k in keys
-    ),
-    "re.escape": lambda answer, keys: any(word(plain(k), plain(answer)) for k in keys),
-    "single word": lambda answer, keys: any(
-        holds(answer, [part]) for key in keys for part in key.split()
-    ),
-    "is not found": lambda answer, keys: answer in keys,
-    "comma": lambda answer, keys: any(
-        re.search(rf"(?<!\S){re.escape(plain(k))}\.?(?!\S)", plain(answer))
-        for k in keys
-    ),
-}
-
-
-@pytest.mark.parametrize("right", [holds, evaluation.has_key])
-def test_a_right_search_for_keys_is_called_right(right):
-    assert finds(right) is None
-
-
-@pytest.mark.parametrize("fault", WRONG_KEYS)
-def test_a_wrong_search_for_keys_hears_why(fault):
-    assert fault in finds(WRONG_KEYS[fault])
-
-
-TASKS = ("route to desks", "the right price", "letter of condolence", "rough start")
-MARKS = ("exact match", "key fact", "people", "ROUGE-L")
-
-
-def test_the_fitting_marks_are_called_right():
-    assert chooses(dict(zip(TASKS, MARKS, strict=True))) is None
+def test_the_right_diagnosis_is_called_right():
+    assert diagnosis(RIGHT) is None
 
 
 @pytest.mark.parametrize(
-    ("place", "mark", "fault"),
+    ("patient", "cause", "word"),
     [
-        (0, "ROUGE-L", "equal or not"),
-        (1, "exact match", "may vary"),
-        (1, "people", "dearest"),
-        (2, "key fact", "tone"),
-        (3, "people", "summaries"),
-        (0, "accuracy", "choose"),
+        ("A", "prompt", "begin rightly"),
+        ("B", "template", "goes up"),
+        ("C", "rate", "less from the same steps"),
+        ("D", "end-of-text", "asked otherwise"),
+        ("E", "zero_grad", "customers"),
+        ("E", "mask", "choose one of"),
     ],
 )
-def test_a_mark_that_does_not_fit_hears_why(place, mark, fault):
-    marks = list(MARKS)
-    marks[place] = mark
-    assert fault in chooses(dict(zip(TASKS, marks, strict=True)))
+def test_a_wrong_diagnosis_hears_of_the_symptom(patient, cause, word):
+    assert word in diagnosis(RIGHT | {patient: cause})
 
 
-def bias(forward, swapped):
-    same = [a != b for a, b in zip(forward, swapped, strict=True)]
-    return (forward + swapped).count("A") / len(same) / 2, sum(same) / len(same)
+def test_a_diagnosis_is_not_done_while_a_patient_waits():
+    assert diagnosis(RIGHT | {"C": ...}) is ...
 
 
-WRONG_BIAS = {
-    "swapped": lambda f, s: bias(f, s)[::-1],
-    "one order only": lambda f, s: (f.count("A") / len(f), bias(f, s)[1]),
-    "counts": lambda f, s: ((f + s).count("A"), 3),
-    "share of B": lambda f, s: (1 - bias(f, s)[0], bias(f, s)[1]),
-    "another letter": lambda f, s: (bias(f, s)[0], 1 - bias(f, s)[1]),
-    "five pairs": lambda f, s: (bias(f, s)[0], bias(f, s)[1] / 2),
-    "name A": lambda f, s: (0.5, bias(f, s)[1]),
-    "in 3 of 5": lambda f, s: (bias(f, s)[0], 1.0),
+def ceiling(rows, batch):
+    return -(-rows // batch)
+
+
+WRONG_STEPS = {
+    "every piece": lambda n, e, p, a, w: ceiling(n, p * w) * e,
+    "processes": lambda n, e, p, a, w: ceiling(n, p * a) * e,
+    "count pieces": lambda n, e, p, a, w: ceiling(n, p) * e,
+    "last batch": lambda n, e, p, a, w: n // (p * a * w) * e,
+    "one epoch": lambda n, e, p, a, w: ceiling(n, p * a * w),
+    "each epoch": lambda n, e, p, a, w: ceiling(n * e, p * a * w),
+    "is whole": lambda n, e, p, a, w: n * e / (p * a * w),
+    "rows of one step": lambda n, e, p, a, w: n,
 }
 
 
-def test_a_right_measure_of_position_bias_is_called_right():
-    assert measures(bias) is None
+def test_the_right_number_of_steps_is_called_right():
+    assert steps_of(lambda n, e, p, a, w: math.ceil(n / (p * a * w)) * e) is None
 
 
-@pytest.mark.parametrize("fault", WRONG_BIAS)
-def test_a_wrong_measure_of_position_bias_hears_why(fault):
-    assert fault in measures(WRONG_BIAS[fault])
+@pytest.mark.parametrize("fault", WRONG_STEPS)
+def test_a_wrong_number_of_steps_hears_why(fault):
+    assert fault in (steps_of(WRONG_STEPS[fault]) or "")
 
 
-def needed(differ, gap):
-    return math.ceil(1.96**2 * differ / gap**2)
+def stopped(losses, patience):
+    best = 0
+    for epoch, loss in enumerate(losses):
+        if loss < losses[best]:
+            best = epoch
+        if epoch - best == patience:
+            break
+    return best + 1, epoch + 1
 
 
-WRONG_COUNTS = {
-    "1.96 is missing": lambda d, gap: math.ceil(d / gap**2),
-    "1.96 has to be squared": lambda d, gap: 1.96 * d / gap**2,
-    "gap is not squared": lambda d, gap: 1.96**2 * d / gap,
-    "variance": lambda d, gap: 1.96**2 * d * (1 - d) / gap**2,
-    "root": lambda d, gap: 1.96 * math.sqrt(d) / gap,
-    "round up": lambda d, gap: int(1.96**2 * d / gap**2),
-    "one case": lambda d, gap: 615,
-    "615": lambda d, gap: 100,
+def beside_the_one_before(losses, patience):
+    worse = 0
+    for epoch in range(1, len(losses)):
+        worse = worse + 1 if losses[epoch] >= losses[epoch - 1] else 0
+        if worse == patience:
+            break
+    seen = losses[: epoch + 1]
+    return seen.index(min(seen)) + 1, epoch + 1
+
+
+WRONG_STOPS = {
+    "from 1": lambda losses, n: tuple(e - 1 for e in stopped(losses, n)),
+    "lowest loss so far": lambda losses, n: (stopped(losses, n)[1],) * 2,
+    "future": lambda losses, n: (losses.index(min(losses)) + 1, stopped(losses, n)[1]),
+    "off by one": lambda losses, n: stopped(losses, n + 1),
+    "the one before": beside_the_one_before,
 }
 
 
-def test_a_right_number_of_questions_is_called_right():
-    assert counts(needed) is None
+def test_the_right_stop_is_called_right():
+    assert stops_at(stopped) is None
 
 
-@pytest.mark.parametrize("fault", WRONG_COUNTS)
-def test_a_wrong_number_of_questions_hears_why(fault):
-    assert fault in counts(WRONG_COUNTS[fault])
+@pytest.mark.parametrize("fault", WRONG_STOPS)
+def test_a_wrong_stop_hears_why(fault):
+    assert fault in (stops_at(WRONG_STOPS[fault]) or "")
 
 
-def test_an_unfilled_exercise_is_called_not_done():
-    assert finds(lambda answer, keys: ...) is ...
-    assert chooses(dict.fromkeys(TASKS, ...)) is ...
-    assert measures(lambda forward, swapped: (..., ...)) is ...
-    assert counts(lambda differ, gap: ...) is ...
+@pytest.mark.parametrize(
+    "check", [steps_of, lambda f: stops_at(lambda *given: (..., ...))]
+)
+def test_an_exercise_is_not_done_while_it_gives_an_ellipsis(check):
+    assert check(lambda *given: ...) is ...

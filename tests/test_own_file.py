@@ -1,6 +1,6 @@
 """Run with `python -m pytest tests/test_own_file.py`: a minute, no network.
 
-The cells of lesson 06 that take the learner's own file, run on the files of others with
+The cells of lesson 10 that take the learner's own file, run on the files of others with
 an untrained net. Whether a net learns anything is for the lesson to show.
 """
 
@@ -15,7 +15,7 @@ from helpers import models, records
 import nbformat
 import pytest
 
-LESSON = records.DATA.parent / "notebooks" / "06_your_first_finetune.ipynb"
+LESSON = records.DATA.parent / "notebooks" / "10_your_first_finetune.ipynb"
 BEGIN, END = "\n## Your own file", "\n### Exercise: customers on one side"
 N = 200
 PARTS = ["The base", "My screen", "An alert", "The vane", "A parcel", "Your bill"]

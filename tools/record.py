@@ -597,7 +597,7 @@ def results_table() -> str:
     for who, job, tuned, before, rivals in lines:
         best = max(rivals, key=lambda way: sum(rivals[way]), default=None)
         row = [who, job, str(len(tuned)), share_text(*evaluation.interval(tuned))]
-        row.append(share_text(*evaluation.interval(before)) if before else "lesson 03")
+        row.append(share_text(*evaluation.interval(before)) if before else "lesson 04")
         of_best = share_text(*evaluation.interval(rivals[best])) if best else ""
         rows.append([*row, f"{best}: {of_best}" if best else ""])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)

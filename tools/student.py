@@ -1,6 +1,6 @@
 """What tuning on the core rows buys, three seeds: python -m tools.student
 
-The student with the settings of lesson 04 (chosen on the validation questions), scored
+The student with the settings of lesson 05 (chosen on the validation questions), scored
 on the core test questions and the unseen facts beside the untuned student, the nearest
 training question, and reference answers shuffled between facts. Tuned models are kept
 under outputs/tuned.
@@ -28,7 +28,7 @@ SHOWN += [("near_scope", "key_fact"), ("unseen", "confidently_wrong")]
 
 
 def tune(name: str, seed: int):
-    """(tuned, tokenizer) of a model on the core rows, as lesson 04 tunes it; cached."""
+    """(tuned, tokenizer) of a model on the core rows, as lesson 05 tunes it; cached."""
     faq = records.load("faq")
     train, validation = records.core(faq["train"]), records.core(faq["validation"])
     model, tokenizer = models.load(name)

@@ -26,7 +26,7 @@ capital_city""".split()
 def wordings(kind: str) -> list[str]:
     """One for each row, in order.
 
-    Lesson 03 tests on the first three rows of a kind and tunes on the others, so the
+    Lesson 04 tests on the first three rows of a kind and tunes on the others, so the
     first three wordings of a new kind stand in no other row.
     """
     lines = WORDINGS[kind]
