@@ -166,3 +166,98 @@ def test_every_cell_of_a_lesson_with_slides_has_its_place_in_them(notebook):
     if any(kinds):
         assert all(kinds)
         assert kinds.count("slide") >= 5 and kinds.count("notes") >= 3
+
+
+# DESIGN: what a person can take in at a sitting of 75 minutes
+LIMITS = {"code cells": 45, "words": 3500, "predictions": 5, "verdicts": 3}
+
+
+def prose(notebook):
+    """The Markdown cells, without code in them, comments and HTML tags."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            text = re.sub(r"```.*?```|`[^`\n]*`", "", cell.source, flags=re.DOTALL)
+            yield re.sub(r"<[^>]+>", "", text)
+
+
+def test_a_lesson_stays_within_a_sitting(notebook):
+    """An exception stands in the notebook's metadata, "exceptions": limit -> reason."""
+    sources = [cell.source for cell in code_cells(notebook)]
+    written = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    found = {
+        "code cells": len(sources),
+        "words": sum(len(text.split()) for text in written),
+        "predictions": sum(len(re.findall(r"\*\*Predict\b", t)) for t in written),
+        "verdicts": sum(text.count("evaluation.verdict(") for text in sources),
+    }
+    exceptions = notebook.metadata.get("exceptions", {})
+    over = {name for name in LIMITS if found[name] > LIMITS[name]}
+    assert over == set(exceptions), found
+    assert all(len(reason.split()) >= 5 for reason in exceptions.values())
+
+
+def test_the_first_thing_a_learner_sees_is_short(notebook):
+    sources = [cell.source for cell in code_cells(notebook)]
+    assert len(sources[0].splitlines()) <= 8
+    for source in sources:
+        assert len(source.splitlines()) <= 20, source
+
+
+def printed_text(notebook):
+    parts = []
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            parts.append(output.get("text", ""))
+            data = output.get("data", {})
+            parts += [data.get("text/plain", ""), str(data.get("text/html", ""))]
+    return "\n".join(parts)
+
+
+def test_every_percentage_in_prose_was_printed(notebook):
+    """Whole, or as a share (0.795), or rounded from what was printed. 95 is free: it is
+    the level of every interval."""
+    figures = [float(x) for x in re.findall(r"\d+(?:\.\d+)?", printed_text(notebook))]
+    for text in prose(notebook):
+        for said in re.findall(r"(\d+(?:\.\d+)?)\s?(?:%|per ?cent\b)", text):
+            places = len(said.partition(".")[2])
+            shown = any(
+                abs(round(figure * scale, places) - float(said)) < 10**-places / 2
+                for figure in figures
+                for scale in (1, 100)
+            )
+            assert said == "95" or shown, text
+
+
+def terms():
+    """What the glossary explains -> its anchor."""
+    text = (ROOT / "notebooks" / "glossary.md").read_text(encoding="utf-8")
+    names = re.findall(r"^### (.+)$", text, re.M)
+    return {n: re.sub(r"[^\w\- ]", "", n.lower()).replace(" ", "-") for n in names}
+
+
+# words of the glossary that prose also uses in their everyday sense
+EVERYDAY = {
+    "Behaviour",
+    "Context",
+    "Job",
+    "Student",
+    "Net",
+    "Step",
+    "Seed",
+    "Vocabulary",
+}
+
+
+def test_a_word_of_the_glossary_is_linked_where_it_is_first_used(notebook):
+    text = "\n\n".join(prose(notebook))
+    other = r"^#.*$|!\[[^\]]*\]\([^)]*\)|\[[^\]]*\]\([^)]*ipynb[^)]*\)"
+    text = re.sub(other, "", text, flags=re.M)
+    late = {}
+    for term, anchor in terms().items():
+        word = re.escape(term.lower()).replace(r"\ ", r"\s")
+        used = re.search(rf"(?<![\w/#-]){word}s?(?![\w-])", text.lower())
+        if used and term not in EVERYDAY:
+            link = text.find(f"(glossary.md#{anchor})")
+            if link < 0 or text.rfind("[", 0, link) > used.start():
+                late[term] = text[max(0, used.start() - 40) : used.end() + 20]
+    assert not late
