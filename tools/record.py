@@ -17,12 +17,14 @@ import multiprocessing
 import random
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from helpers import (
+    adapters,
     evaluation,
     inference,
     models,
@@ -554,6 +556,70 @@ def replay(train: list[dict], rows: list[dict], answers: list[str]) -> list[dict
     return kept + lot.sample(refusals, 20)
 
 
+def gguf() -> None:
+    """wren handed over to llama.cpp: marks on 100 questions at 16, 8 and 4 bits, and
+    seconds for one request after the other and for all together, one thread each."""
+    import xllamacpp
+
+    torch.set_num_threads(1)
+    asked = [row for row in records.load("faq")["test"] if row["kind"] == "paraphrase"]
+    asked = asked[:100]
+    prompts = [records.prompt(row) for row in asked]
+    right, seconds, sizes = {}, {}, {}
+
+    def mark(way: str, answers: list[str], started: float) -> None:
+        seconds[way] = round(time.perf_counter() - started, 1)
+        hits = [
+            evaluation.has_key(answer, row["keys"])
+            for answer, row in zip(answers, asked, strict=True)
+        ]
+        right[way] = "".join("01"[hit] for hit in hits)
+        print(f"{way:<24}{sum(hits)} of {len(hits)}, {seconds[way]} s", flush=True)
+
+    folder = models.OUTPUTS / "gguf"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        merged = str(Path(temporary) / "merged")
+        adapters.merge(str(models.folder_of("wren")), merged)
+        model, tokenizer = models.load(merged)
+        started = time.perf_counter()
+        mark(
+            "here, together",
+            inference.generate(prompts, model, tokenizer, NEW),
+            started,
+        )
+        started = time.perf_counter()
+        single = [inference.generate(p, model, tokenizer, NEW) for p in prompts]
+        mark("here, one by one", single, started)
+        del model
+        for bits in (16, 8, 4):
+            path = Path(temporary) / f"wren-{bits}.gguf"
+            adapters.export(merged, str(path), bits)
+            sizes[bits] = path.stat().st_size
+            options = xllamacpp.CommonParams()
+            options.model.path, options.n_ctx = str(path), 512
+            options.n_parallel, options.cpuparams.n_threads = 1, 1
+            server = xllamacpp.Server(options)
+            started = time.perf_counter()
+            answers = []
+            for prompt in prompts:
+                said = server.handle_chat_completions(
+                    {"messages": prompt, "max_tokens": NEW, "temperature": 0.0}
+                )
+                said = said if isinstance(said, dict) else json.loads(said)
+                answers.append(said["choices"][0]["message"]["content"])
+            mark(f"llama.cpp, {bits} bits", answers, started)
+            del server
+    keep(
+        "gguf",
+        "wren merged, asked 100 questions on taught facts in new words, here and in "
+        "llama.cpp; right: a 1 where the key fact is in the answer; seconds: for all, "
+        "one thread each, beside other work: take ratios",
+        [FAQ_FILES[0], "larkfield/faq_test.jsonl"],
+        {"right": right, "seconds": seconds, "bytes": sizes},
+    )
+
+
 ENDS = ("begin", "end")
 MARK = "<!-- {} of the results: python -m tools.record results -->\n"
 
@@ -630,6 +696,7 @@ MEASUREMENTS = {
     "cheaper_tuning": cheaper_tuning,
     "tuning_memory": tuning_memory,
     "second_turn": second_turn,
+    "gguf": gguf,
     "results": write_table,
 }
 
