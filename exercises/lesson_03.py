@@ -64,13 +64,18 @@ def find_leaks(leaks: Callable) -> str | None:
         "what does WING cost",
         "What does Flock cost?",
         "Can the neighbour’s lad see my readings?",
-        "When are you in the office?",
+        "What does E21 mean?",
+        "Can I go from Flock to Wing?",
+        "Is the base not waterproof?",
     ]
     test = [
         "What does Wing cost?",
         "When does the phone line open?",
         "Can the neighbour's lad see my readings?",
         "What is the cost of Flock?",
+        "What does E12 mean?",
+        "Can I go from Wing to Flock?",
+        "Is the base waterproof?",
     ]
     found = leaks(list(train), list(test))
     if found is ...:
@@ -92,11 +97,14 @@ def find_leaks(leaks: Callable) -> str | None:
             "row 5 differs from a test question only in its apostrophe, a curly one: "
             "records.normalise makes them alike"
         )
-    row = min(found - {1, 3, 5})
-    return (
-        f"row {row} is named, which merely shares words with a test question: "
-        "a leak is the same question"
-    )
+    whys = {
+        6: "one other digit is another error code, though most words are alike",
+        7: "the same words in another order ask the opposite",
+        8: "one small word, such as not, turns a question round",
+    }
+    row = min(found & whys.keys() or found - {1, 3, 5})
+    why = whys.get(row, "a leak is the same question")
+    return f"row {row} is named, which merely shares words with a test question: {why}"
 
 
 @exercise
@@ -138,48 +146,4 @@ def three_fields(prompt_of: Callable) -> str | None:
             f"your prompt differs from the template's: {prompt!r}. Instruction and "
             "input are set apart by an empty line, between the two headings"
         )
-    return None
-
-
-@exercise
-def same_question(same: Callable) -> str | None:
-    """same(a, b) -> whether one of two questions could be dropped as a duplicate."""
-    for a, b, truth, why in (
-        (
-            "does WING cost anything",
-            "Does Wing cost anything?",
-            True,
-            "capitals and a question mark make no other question",
-        ),
-        (
-            "Is it the base’s ring?",
-            "Is it  the base's ring?",
-            True,
-            "a curly apostrophe or a second space makes no other question",
-        ),
-        (
-            "What does E12 mean?",
-            "What does E21 mean?",
-            False,
-            "most words alike is not enough: one other digit is another error code",
-        ),
-        (
-            "Can I go from Wing to Flock?",
-            "Can I go from Flock to Wing?",
-            False,
-            "the same words in another order can ask the opposite",
-        ),
-        (
-            "Is the base waterproof?",
-            "Is the base not waterproof?",
-            False,
-            "one small word, such as not, turns a question round",
-        ),
-    ):
-        found = same(a, b)
-        if found is ...:
-            return ...
-        if bool(found) != truth:
-            said = "the same" if found else "different"
-            return f"you call {a!r} and {b!r} {said}: {why}"
     return None

@@ -79,36 +79,9 @@ def finds_the_key(right: Callable) -> str | None:
 
 
 @exercise
-def chooses_a_mark(marks: dict[str, str]) -> str | None:
-    """marks: task -> "exact match", "key fact", "ROUGE-L" or "people"."""
-    right = {  # by a word of the task
-        "desks": (
-            "exact match",
-            "six labels are all that can be said, and equal or not",
-        ),
-        "price": ("key fact", "the sentence may vary, the price in it may not"),
-        "condolence": ("people", "tone is in no list of words and in no key"),
-        "rough": ("ROUGE-L", "it costs nothing, and was made for summaries"),
-    }
-    if any(mark is ... for mark in marks.values()):
-        return ...
-    for task, mark in marks.items():
-        if mark not in ("exact match", "key fact", "ROUGE-L", "people"):
-            return f'{mark!r}: choose "exact match", "key fact", "ROUGE-L" or "people"'
-        for word, (wanted, reason) in right.items():
-            if word in task and mark != wanted:
-                if mark == "people":
-                    return (
-                        f"{task}: people are the dearest mark, and not needed: {reason}"
-                    )
-                return f"{task}: {mark} would miss what matters: {reason}"
-    return None
-
-
-@exercise
 def measures_position_bias(bias: Callable) -> str | None:
-    """bias(forward, swapped): (share of replies that name A, share of pairs in which
-    the same answer was named in both orders); each a list of "A" and "B"."""
+    """bias(forward, swapped): (share of replies that name A, share of answers on which
+    the verdict was the same in both orders); each a list of "A" and "B"."""
     named, same = bias(list("AABAB"), list("ABAAA"))
     if named is ... or same is ...:
         return ...
@@ -117,27 +90,27 @@ def measures_position_bias(bias: Callable) -> str | None:
         return math.isclose(a, b, abs_tol=1e-9)
 
     if near(named, 0.6) and near(same, 0.7):
-        return "the two are swapped: first the share of A, then the share of pairs"
+        return "the two are swapped: first the share of A, then the share of answers"
     if near(named, 0.6) or near(named, 0.8):
         return (
             "the first share looks at one order only: count A among all ten replies, "
             "forward and swapped"
         )
     if near(named, 7) or near(same, 3):
-        return "these are counts: divide by the number of replies, or of pairs"
+        return "these are counts: divide by the number of replies, or of answers"
     if near(named, 0.3):
         return "that is the share of B: count A"
     if not near(named, 0.7):
         return f"7 of the 10 replies name A: you get {named}"
     if near(same, 0.4):
         return (
-            "the same letter in both orders is another answer, as the two have changed "
-            "places: the same answer is another letter"
+            "the same letter in both orders is another verdict, as yes and no have "
+            "changed places: the same verdict is another letter"
         )
     if near(same, 0.3):
-        return "you divide by the replies: there are five pairs, not ten"
+        return "you divide by the replies: there are five answers, not ten"
     if not near(same, 0.6):
-        return f"in 3 of 5 pairs the same answer was named: you get {same}"
+        return f"on 3 of 5 answers the verdict was the same: you get {same}"
     return None
 
 

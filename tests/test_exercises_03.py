@@ -32,23 +32,38 @@ def three_fields(row, between="\n\n", closing="\n\n### Answer:\n"):
     return "### Question:\n" + asked + closing
 
 
-def start(text):
-    return records.normalise(text)[:9]
-
-
 def bare(text):
     return text.lower().rstrip("?")
 
 
-def bag(text):
+def words(text):
     return set(records.normalise(text).split())
+
+
+def overlapping(train, test, least):
+    """The numbers of train questions that share that much of their words with one."""
+    found = []
+    for number, text in enumerate(train, 1):
+        shares = [
+            len(words(text) & words(t)) / len(words(text) | words(t)) for t in test
+        ]
+        if max(shares) >= least:
+            found.append(number)
+    return found
+
+
+def as_bags(train, test):
+    return leaks(train, test, same=lambda text: " ".join(sorted(words(text))))
+
+
+def without_not(train, test):
+    return leaks(train, test, same=lambda t: records.normalise(t).replace(" not ", " "))
 
 
 RIGHT = {
     "label_mask": by_place,
     "find_leaks": leaks,
     "three_fields": three_fields,
-    "same_question": lambda a, b: records.normalise(a) == records.normalise(b),
 }
 
 # check, wrong answer, key word of the misconception
@@ -71,6 +86,9 @@ WRONG = [
         "apostrophe",
     ),
     ("find_leaks", lambda a, b: [1, 3, 4, 5], "shares words"),
+    ("find_leaks", lambda a, b: overlapping(a, b, 0.6), "digit"),
+    ("find_leaks", as_bags, "order"),
+    ("find_leaks", without_not, "small word"),
     ("three_fields", lambda r: three_fields(r) + r["output"], "answer that it is"),
     (
         "three_fields",
@@ -84,14 +102,6 @@ WRONG = [
     ),
     ("three_fields", lambda r: three_fields(r | {"input": ""}), "both"),
     ("three_fields", lambda r: three_fields(r, between=" "), "empty line"),
-    ("same_question", lambda a, b: a == b, "capitals"),
-    ("same_question", lambda a, b: start(a) == start(b), "digit"),
-    ("same_question", lambda a, b: bag(a) == bag(b), "order"),
-    (
-        "same_question",
-        lambda a, b: a.lower().strip("?") == b.lower().strip("?"),
-        "curly",
-    ),
 ]
 
 

@@ -13,7 +13,6 @@ from helpers import evaluation
 import pytest
 
 finds = exercises.finds_the_key.__wrapped__
-chooses = exercises.chooses_a_mark.__wrapped__
 measures = exercises.measures_position_bias.__wrapped__
 counts = exercises.counts_the_questions.__wrapped__
 
@@ -68,31 +67,6 @@ def test_a_wrong_search_for_keys_hears_why(fault):
     assert fault in finds(WRONG_KEYS[fault])
 
 
-TASKS = ("route to desks", "the right price", "letter of condolence", "rough start")
-MARKS = ("exact match", "key fact", "people", "ROUGE-L")
-
-
-def test_the_fitting_marks_are_called_right():
-    assert chooses(dict(zip(TASKS, MARKS, strict=True))) is None
-
-
-@pytest.mark.parametrize(
-    ("place", "mark", "fault"),
-    [
-        (0, "ROUGE-L", "equal or not"),
-        (1, "exact match", "may vary"),
-        (1, "people", "dearest"),
-        (2, "key fact", "tone"),
-        (3, "people", "summaries"),
-        (0, "accuracy", "choose"),
-    ],
-)
-def test_a_mark_that_does_not_fit_hears_why(place, mark, fault):
-    marks = list(MARKS)
-    marks[place] = mark
-    assert fault in chooses(dict(zip(TASKS, marks, strict=True)))
-
-
 def bias(forward, swapped):
     same = [a != b for a, b in zip(forward, swapped, strict=True)]
     return (forward + swapped).count("A") / len(same) / 2, sum(same) / len(same)
@@ -104,9 +78,9 @@ WRONG_BIAS = {
     "counts": lambda f, s: ((f + s).count("A"), 3),
     "share of B": lambda f, s: (1 - bias(f, s)[0], bias(f, s)[1]),
     "another letter": lambda f, s: (bias(f, s)[0], 1 - bias(f, s)[1]),
-    "five pairs": lambda f, s: (bias(f, s)[0], bias(f, s)[1] / 2),
+    "five answers": lambda f, s: (bias(f, s)[0], bias(f, s)[1] / 2),
     "name A": lambda f, s: (0.5, bias(f, s)[1]),
-    "in 3 of 5": lambda f, s: (bias(f, s)[0], 1.0),
+    "on 3 of 5": lambda f, s: (bias(f, s)[0], 1.0),
 }
 
 
@@ -146,6 +120,5 @@ def test_a_wrong_number_of_questions_hears_why(fault):
 
 def test_an_unfilled_exercise_is_called_not_done():
     assert finds(lambda answer, keys: ...) is ...
-    assert chooses(dict.fromkeys(TASKS, ...)) is ...
     assert measures(lambda forward, swapped: (..., ...)) is ...
     assert counts(lambda differ, gap: ...) is ...
