@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from exercises import exercise
@@ -124,35 +123,4 @@ def checks_by_machine(check: dict) -> str | None:
     ):
         if evaluation.passes(answer, check):
             return f"too loose: {answer!r} passes, {why}"
-    return None
-
-
-@exercise
-def judges_a_filter(answer: dict[str, float]) -> str | None:
-    """answer: precision and recall; of 40, 24 are good; 20 kept, 18 of them good."""
-    precision, recall = answer["precision"], answer["recall"]
-    if precision is ... or recall is ...:
-        return ...
-
-    def near(a, b):
-        return math.isclose(a, b, abs_tol=0.005)
-
-    if near(precision, 18 / 24) and near(recall, 18 / 20):
-        return (
-            "the two are swapped: precision looks at what was kept, recall at what "
-            "is good"
-        )
-    if precision > 1 or recall > 1:
-        return "these are counts or per cent: give shares from 0 to 1"
-    if near(precision, 18 / 40) or near(recall, 18 / 40):
-        return (
-            "you divide by all 40 pairs: divide by those kept for precision, by those "
-            "that are good for recall"
-        )
-    if near(recall, 20 / 24) or near(recall, 20 / 40):
-        return "you count all that was kept: recall counts the good ones among them"
-    if not near(precision, 18 / 20):
-        return f"precision is {precision}: of 20 kept pairs 18 are good"
-    if not near(recall, 18 / 24):
-        return f"recall is {recall}: of 24 good pairs 18 were kept"
     return None
