@@ -12,13 +12,13 @@ from exercises import exercise
 def diagnosis(causes: dict[str, str]) -> str | None:
     """causes: patient -> "rate", "prompt", "end-of-text", "zero_grad" or "template"."""
     right = {  # and what in the symptoms says so
-        "A": ("end-of-text", "the answers begin rightly, and what fails is the end"),
+        "A": ("end-of-text", "the answers begin correctly, and what fails is the end"),
         "B": ("rate", "the loss itself goes up, and nothing of the model is left"),
         "C": (
             "zero_grad",
-            "it learns, only less from the same steps, as if most rows were not there",
+            "it learns less from the same steps, as if most rows were not there",
         ),
-        "D": ("template", "its curve is the good run's own: it was asked otherwise"),
+        "D": ("template", "its curve is the good run's own: it was asked differently"),
         "E": ("prompt", "given only the opening, it writes what customers write"),
     }
     if any(cause is ... for cause in causes.values()):
@@ -29,7 +29,7 @@ def diagnosis(causes: dict[str, str]) -> str | None:
         if cause not in names:
             return f"{cause!r}: choose one of {', '.join(sorted(names))}"
         if cause != wanted:
-            return f"patient {patient} does not suffer from {cause!r}: {symptom}"
+            return f"patient {patient} does not have the fault {cause!r}: {symptom}"
     return None
 
 
@@ -48,7 +48,7 @@ def steps_of(function: Callable) -> str | None:
             math.ceil(rows / (piece * processes)) * epochs: "you count every piece: "
             "with accumulation the weights are moved once in so many pieces",
             math.ceil(rows / (piece * accumulation)) * epochs: "each of the processes "
-            "takes rows of its own: together they are through sooner",
+            "takes rows of its own: together they finish sooner",
             math.ceil(rows / piece) * epochs: "you count pieces: accumulation and "
             "processes both make the batch of one step larger",
             rows // batch * epochs: "the last batch of an epoch is smaller, and "

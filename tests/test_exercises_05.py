@@ -30,10 +30,10 @@ def test_the_right_diagnosis_is_called_right():
 @pytest.mark.parametrize(
     ("patient", "cause", "word"),
     [
-        ("A", "prompt", "begin rightly"),
+        ("A", "prompt", "begin correctly"),
         ("B", "template", "goes up"),
         ("C", "rate", "less from the same steps"),
-        ("D", "end-of-text", "asked otherwise"),
+        ("D", "end-of-text", "asked differently"),
         ("E", "zero_grad", "customers"),
         ("E", "mask", "choose one of"),
     ],

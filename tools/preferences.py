@@ -27,12 +27,12 @@ NEW = 48
 LEARNT_BY = 85  # untaught facts that pairs are made of; the other thirty choose
 WAYS = [  # loss, learning rate, beta
     ("dpo", 2e-4, 0.1),
-    ("dpo", 5e-5, 0.1),
-    ("dpo", 2e-4, 0.3),
+    ("dpo", 1e-3, 0.1),
     ("sft", 5e-4, 0.0),
-    ("dpo", 2e-4, 0.01),
-    ("sft", 1e-3, 0.0),
     ("dpo", 5e-4, 0.1),
+    ("dpo", 1e-3, 0.3),
+    ("dpo", 1e-3, 0.01),
+    ("sft", 1e-3, 0.0),
 ]
 
 
