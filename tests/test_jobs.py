@@ -46,15 +46,25 @@ def small(monkeypatch):
     some = shown[:12]
     names = [section["id"] for section in some]
 
-    class InOrder:
+    asked = [row for row in train if row["fact"] in (*names, None)]
+    facts = {row["question"]: row["fact"] for row in asked if row["fact"]}
+
+    class FindsMost:
         def __init__(self, sections):
             self.ids = [section["id"] for section in sections]
 
         def find(self, questions, count=3):
-            return [self.ids[:count] for _ in questions]
+            """The right section is among those found three times in four."""
+            out = []
+            for number, question in enumerate(questions):
+                right = facts.get(question)
+                ids = [name for name in self.ids if name != right]
+                if right and number % 4:
+                    ids.insert(number % 2, right)
+                out.append(ids[:count])
+            return out
 
-    monkeypatch.setattr(retrieval, "Search", InOrder)
-    asked = [row for row in train if row["fact"] in (*names, None)]
+    monkeypatch.setattr(retrieval, "Search", FindsMost)
     return asked, some
 
 
@@ -71,6 +81,15 @@ def test_an_answer_of_the_reader_stands_in_its_notes_or_says_that_it_does_not(sm
         question, answer = (turn["content"] for turn in row["messages"])
         found = reading.NUMBER.findall(answer)
         assert says_no or all(number in question for number in found[:1]), answer
+
+
+def test_a_thing_that_changes_its_name_does_so_in_question_section_and_answer():
+    texts = ["Which pole?", "The pole stands on the lawn.", "Poles: a lawn's pole."]
+    question, section, answer = reading.renamed(texts, random.Random(3))
+    new = question.removeprefix("Which ").removesuffix("?")
+    assert new != "pole" and "pole" not in (section + answer).lower()
+    assert section.count(new) == 1 and answer.startswith(new.capitalize() + "s:")
+    assert reading.renamed(["It rains."], random.Random(0)) == ["It rains."]
 
 
 def test_a_number_is_changed_in_section_and_answer_alike():

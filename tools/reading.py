@@ -1,9 +1,11 @@
 """Rows for the reader: a question and what a search found, to an answer or "missing".
 
-Of each taught fact some questions, each with two to four sections of the handbook.
-Some questions go without the right section, and their answer says so. In most of the
-others a number or a name is changed in section and answer alike: whoever has the
-fact by heart is then wrong, so that it pays to read.
+Of each taught fact some questions, each with the two to four sections of the handbook
+that the search finds, best first. Where the right one is not among them, the answer
+says so. In most others a number or a name is changed in section and answer alike: a
+model that knows the fact by heart is then wrong, so that it pays to read. And in half
+of the rows some things of the handbook change places: which question goes with which
+section cannot be learnt by heart either.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ warranty webhook weekend widget window winter yard""".split()
 
 def renamed(texts: list[str], rng: random.Random) -> list[str]:
     """Texts of one row in which some of THINGS have changed places, the same in all."""
-    there = {word for word in THINGS if re.search(rf"\b{word}s?\b", " ".join(texts).lower())}
+    text = " ".join(texts).lower()
+    there = {word for word in THINGS if re.search(rf"\b{word}s?\b", text)}
     moved = [word for word in sorted(there) if rng.random() < 0.6]
     others = rng.sample([word for word in THINGS if word not in there], len(moved))
     swaps = dict(zip(moved, others, strict=True))
