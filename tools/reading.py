@@ -38,8 +38,8 @@ calendar ceiling chart clock cloud compass copy curlew customer depot device dia
 door earth evening fault fence ferry figure file finger form garden greenhouse ground
 height hole holder hour house index invoice kettle kitchen ladder lawn limit link mast
 memory model month moment name office orchard order parcel phone photograph picture pole
-pond price receipt record reply roof router sale salt screw shed shop slip socket station
-table tablet telephone terrace thermometer thunderstorm tomato tree tube update wall
+pond price receipt record reply roof router sale salt screw shed shop slip socket
+station table tablet telephone terrace thermometer thunderstorm tomato tree tube update wall
 warranty webhook weekend widget window winter yard""".split()
 
 
