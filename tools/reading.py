@@ -39,8 +39,8 @@ door earth evening fault fence ferry figure file finger form garden greenhouse g
 height hole holder hour house index invoice kettle kitchen ladder lawn limit link mast
 memory model month moment name office orchard order parcel phone photograph picture pole
 pond price receipt record reply roof router sale salt screw shed shop slip socket
-station table tablet telephone terrace thermometer thunderstorm tomato tree tube update wall
-warranty webhook weekend widget window winter yard""".split()
+station table tablet telephone terrace thermometer thunderstorm tomato tree tube update
+wall warranty webhook weekend widget window winter yard""".split()
 
 
 def renamed(texts: list[str], rng: random.Random) -> list[str]:
