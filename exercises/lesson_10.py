@@ -10,7 +10,10 @@ from exercises import exercise
 
 @exercise
 def chooses_a_way(choose: Callable) -> str | None:
-    """choose({name: {"right", "beaten", "cost"}}): the cheapest that is not beaten."""
+    """choose({name: {"right", "beaten", "cost"}}): the cheapest that is not beaten.
+
+    beaten: whether the best way is shown to be ahead of it by more than the margin.
+    """
 
     def way(right, beaten, cost):
         return {"right": right, "beaten": beaten, "cost": cost}
@@ -25,9 +28,9 @@ def chooses_a_way(choose: Callable) -> str | None:
             "small",
             {
                 "large": "it has the highest share, but the small one is not beaten: "
-                "on these rows nobody can tell them apart, and it costs less",
-                "rule": "it is the cheapest of all, and beaten: the difference is "
-                "shown, so drop it before you look at the cost",
+                "that its lead exceeds the margin is not shown, and it costs more",
+                "rule": "it is the cheapest of all, and beaten by more than the "
+                "margin: drop it before you look at the cost",
             },
         ),
         (
@@ -38,7 +41,7 @@ def chooses_a_way(choose: Callable) -> str | None:
             },
             "words",
             {
-                "net": "a net is no aim in itself: it is beaten, and costs more",
+                "net": "a net is not an end in itself: it is beaten, and costs more",
                 "prompt": "it is beaten: `beaten` is True for those to drop",
             },
         ),

@@ -25,12 +25,14 @@ def most(ways, value):
 
 
 WRONG_CHOICES = {
-    "nobody can tell them apart": lambda ways: most(ways, lambda way: way["right"]),
+    "lead exceeds the margin is not shown": lambda ways: most(
+        ways, lambda way: way["right"]
+    ),
     "cheapest of all": lambda ways: most(ways, lambda way: -way["cost"]),
     "ratio": lambda ways: (
         "small" if "small" in ways else most(ways, lambda w: w["right"] / w["cost"])
     ),
-    "no aim in itself": lambda ways: "small" if "small" in ways else "net",
+    "not an end in itself": lambda ways: "small" if "small" in ways else "net",
     "is no name": lambda ways: "the cheapest",
 }
 

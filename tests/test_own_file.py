@@ -10,13 +10,13 @@ import json
 import re
 from pathlib import Path
 
-from helpers import models, records
+from helpers import records
 
 import nbformat
 import pytest
 
 LESSON = records.DATA.parent / "notebooks" / "10_your_first_finetune.ipynb"
-BEGIN, END = "\n## Your own file", "\n### Exercise: customers on one side"
+BEGIN, END = "\n## Your own file", "\n## Where it goes wrong"
 N = 200
 PARTS = ["The base", "My screen", "An alert", "The vane", "A parcel", "Your bill"]
 ENDS = ["is late", "went dark", "beeps at night", "shows a blank", "came twice"]
@@ -90,30 +90,32 @@ def lesson(monkeypatch, tmp_path, small, tokenizer):
 
     def run(file):
         before, inside = cells()
-        names = {"display": lambda *_: None}
+        names = {}
         for source in before:
             exec(source, names)
-        _, names["tokenizer"] = models.load(str(net))
         names["train"] = [{"input": "I paid.", "output": "billing"}] * 300
         for source in inside:
-            if "chapters = " in source:  # the handbook as raw text is the lesson's own
-                continue
             exec(source, names)
-            if re.search("^MODEL = ", source, re.MULTILINE):
-                names |= {"path": file, "MODEL": str(net), "EPOCHS": 1, "OURS": False}
+            if re.search("^RECIPES = ", source, re.MULTILINE):
+                recipes = {"the net": {"model": str(net), "epochs": 1}}
+                names |= {"path": file, "RECIPES": recipes, "OURS": False}
         return names
 
     (tmp_path / "outputs").mkdir()
     return run
 
 
+def every_row(found):
+    return found["my_train"] + found["my_validation"] + found["my_test"]
+
+
 FORMS = {
-    "question": {"token_f1"},
-    "instruction": {"token_f1"},
-    "instruction and input": {"token_f1"},
-    "input": {"token_f1"},
-    "messages": {"token_f1"},
-    "text": {"bits_per_byte"},
+    "question": "token_f1",
+    "instruction": "token_f1",
+    "instruction and input": "exact_match",  # of labels, which come again and again
+    "input": "exact_match",
+    "messages": "token_f1",
+    "text": "bits_per_byte",
 }
 
 
@@ -125,14 +127,58 @@ def test_two_hundred_rows_of_any_form_are_tuned_on_and_scored(
     records.write(file, form(name))
     found = lesson(file)
     assert f"{N} rows, 0 faults" in capsys.readouterr().out
-    assert (len(found["my_train"]), len(found["my_test"])) == (160, 40)
-    table = found["table_of"](found["mine_scored"])
-    assert set(FORMS[name]) <= set(table["metric"])
-    assert set(table["n"]) == {40}
-    rivals = set(table["who"]) - {"tuned", "untuned"}
-    labels = {"bag of words"} if "input" in name else set()
-    plain = {"nearest question", "most common answer"}
+    sizes = [len(found[f"my_{part}"]) for part in ("train", "validation", "test")]
+    assert sizes == [100, 40, 60]
+    assert found["MARK"] == FORMS[name]
+    table = found["table"]
+    assert FORMS[name] in table.columns and set(table["n"]) == {60}
+    rivals = set(table.index) - {"tuned", "untuned"}
+    labels = {"bag of words", "words and vectors"}
+    labels = labels if FORMS[name] == "exact_match" else set()
+    plain = {"nearest question by words", "nearest question by meaning"}
+    plain |= {"most common answer"}
     assert rivals == ({"trigram table"} if name == "text" else plain | labels)
+
+
+def test_the_recipe_is_chosen_without_the_test_rows(lesson, tmp_path):
+    file = tmp_path / "mine.jsonl"
+    records.write(file, form("input"))
+    found = lesson(file)
+    parts = [found[f"my_{part}"] for part in ("train", "validation", "test")]
+    asked = [{records.prompt_text(row) for row in rows} for rows in parts]
+    assert not (asked[0] & asked[1] or asked[0] & asked[2] or asked[1] & asked[2])
+    run, tokenizer = found["tuned"]["the net"]
+    frame = found["marks_of"](run.model, tokenizer, found["my_validation"])
+    assert found["validated"]["the net"] == frame[found["MARK"]].astype(float).mean()
+
+
+def test_the_report_shows_what_rows_contain_and_runs_nothing_of_it(lesson, tmp_path):
+    file = tmp_path / "mine.jsonl"
+    rows = [
+        {"input": f"<script>alert({i})</script> {row['input']}", "output": "<b>app</b>"}
+        for i, row in enumerate(form("input"))
+    ]
+    records.write(file, rows)
+    found = lesson(file)
+    page = (tmp_path / "outputs" / "my_report.html").read_text(encoding="utf-8")
+    assert "&lt;script&gt;alert" in page and "&lt;b&gt;app" in page
+    assert "<script" not in page and "<b>" not in page
+    for part in ("Data", "Settings", "Curves", "Test", "Worst rows"):
+        assert f"<h2>{part}" in page
+    assert page.count("&lt;script&gt;") >= min(10, len(found["my_test"]))
+
+
+def test_rows_that_are_too_long_are_counted_before_anything_is_tuned(
+    lesson, tmp_path, capsys
+):
+    file = tmp_path / "mine.jsonl"
+    rows = form("input")
+    rows[3]["output"] = "and so on " * 300
+    records.write(file, rows)
+    with pytest.warns(UserWarning, match="longer than 512 tokens"):
+        lesson(file)
+    said = capsys.readouterr().out
+    assert "too long: 1" in said and "1 over 512" in said
 
 
 def test_keys_of_ones_own_are_scored_by(lesson, tmp_path):
@@ -140,8 +186,7 @@ def test_keys_of_ones_own_are_scored_by(lesson, tmp_path):
     rows = [{**row, "keys": [row["answer"][:-1]]} for row in form("question")]
     records.write(file, rows)
     found = lesson(file)
-    table = found["table_of"](found["mine_scored"]).set_index(["metric", "who"])
-    assert table.loc[("key_fact", "tuned"), "n"] == 40
+    assert found["MARK"] == "key_fact" and found["table"].loc["tuned", "n"] == 60
 
 
 def test_labels_beside_a_text_are_not_lost_in_silence(lesson, tmp_path, capsys):
@@ -172,14 +217,14 @@ def test_a_table_is_tuned_on_but_for_its_spoilt_row_and_text_stays_text(
     found = lesson(file)
     said = capsys.readouterr().out
     assert "row 9" in said and "1 left out, 199 kept" in said  # its line in the file
-    kept = {row["input"]: row["output"] for row in found["my_train"] + found["my_test"]}
+    kept = {row["input"]: row["output"] for row in every_row(found)}
     assert kept == dict(row for row in rows if row[1])
 
 
 def test_a_json_array_is_tuned_on(lesson, tmp_path, capsys):
     file = tmp_path / "mine.json"
     file.write_text(json.dumps(form("input"), indent=1), encoding="utf-8")
-    assert len(lesson(file)["my_test"]) == 40
+    assert len(lesson(file)["my_test"]) == 60
     assert f"{N} rows, 0 faults" in capsys.readouterr().out
 
 
@@ -204,4 +249,4 @@ def test_two_spoilt_rows_are_named_and_left_out(lesson, tmp_path, capsys):
     found = lesson(file)
     said = capsys.readouterr().out
     assert "row 7" in said and "row 151" in said and "2 left out, 198 kept" in said
-    assert len(found["my_train"]) + len(found["my_test"]) == 198
+    assert len(every_row(found)) == 198
