@@ -122,14 +122,22 @@ def _generate(rows, model, tokenizer, max_new_tokens, shared, cache) -> list[lis
         for layer, (keys, values) in enumerate(cache):
             shape = (len(rows), -1, -1, -1)
             past.update(keys.expand(shape), values.expand(shape), layer)
-    written = model.generate(
-        input_ids=input_ids.to(model.device),
-        attention_mask=mask.to(model.device),
-        past_key_values=past,
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        use_cache=True,
+    # frozen weights, as under an adapter, torch copies for each row of a batch that
+    # does not lie in one piece, and the last states of the rows do not
+    hook = model.get_output_embeddings().register_forward_pre_hook(
+        lambda layer, given: (given[0].contiguous(), *given[1:])
     )
+    try:
+        written = model.generate(
+            input_ids=input_ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            past_key_values=past,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            use_cache=True,
+        )
+    finally:
+        hook.remove()
     # cut by token count: decoded text need not give back the prompt's characters
     return written[:, longest:].tolist()
 

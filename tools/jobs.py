@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from helpers import evaluation, records, retrieval
 from tools import reading, tickets
+from tools.instructions.__main__ import fresh
 
 INSTRUCTIONS = records.DATA / "larkfield" / "instructions.jsonl"
 
@@ -79,6 +80,7 @@ MADE = {
     "fewer words": fewer_words,
     "crossed": crossed,
     "refusals crossed too": functools.partial(crossed, refusals=True),
+    "fresh inputs": fresh,
 }
 
 

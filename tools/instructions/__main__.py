@@ -35,12 +35,14 @@ def wordings(kind: str) -> list[str]:
     return lines[:3] + lines[3:] * 3
 
 
-def rows(kind: str) -> list[dict]:
-    """The made rows of a kind; the same on every run."""
-    tasks, made, asked = MAKERS[kind](Draw(kind)), [], set()
+def rows(kind: str, chance: str = "", asked: set | None = None) -> list[dict]:
+    """The made rows of a kind; the same on every run. Another `chance` draws other
+    inputs for the same wordings, none of those in `asked`."""
+    tasks, made = MAKERS[kind](Draw(kind + chance)), []
+    asked = set() if asked is None else asked
     for number, wording in enumerate(wordings(kind), 21 if kind in GROWN else 1):
         inline = "{input}" in wording
-        while True:
+        for _ in range(300):  # of a small pool all may have been asked
             given, output, check, names = next(tasks)
             instruction = wording
             for name, value in {**names, "input": given}.items():
@@ -48,6 +50,8 @@ def rows(kind: str) -> list[dict]:
             task = instruction, "" if inline else given
             if task not in asked and not (inline and "\n" in given):
                 break
+        else:
+            continue
         asked.add(task)
         made.append(
             {
@@ -61,6 +65,20 @@ def rows(kind: str) -> list[dict]:
             }
         )
     return made
+
+
+def fresh(given: list[dict], passes: int, seed: int = 0) -> list[dict]:
+    """Rows as they are, then `passes` - 1 times with other inputs and answers under the
+    same instructions, where these are made; none that stands in the file."""
+    asked = {(row["instruction"], row["input"]) for row in records.read(FILE)}
+    out = list(given)
+    for number in range(1, passes):
+        other = {}
+        for kind in WORDINGS:
+            for row in rows(kind, f" {seed} {number}", asked):
+                other[row["id"]] = row
+        out += [other.get(row["id"], row) for row in given]
+    return out
 
 
 def all_rows() -> list[dict]:
