@@ -80,7 +80,8 @@ def test_the_commands_for_a_file_of_ones_own_work_as_written(tmp_path):
         line = line.replace("outputs/", f"{tmp_path}/").replace("smollm2", "tiny")
         if "helpers.training" in line:
             line += " --method lora --epochs 1"
-        if "transformers serve" not in line:
+        # tests/test_export.py exports; llama.cpp does not know tiny's kind of model
+        if "transformers serve" not in line and " export " not in line:
             done = python(line)
             assert done.returncode == 0, done.stderr
     assert "generated" in (tmp_path / "answers.jsonl").read_text(encoding="utf-8")
