@@ -34,3 +34,21 @@ def exercise(check: Callable) -> Callable:
             print("right" if fault is None else f"not yet: {fault}")
 
     return checked
+
+
+def misplaced(choices: dict[str, str], options: tuple, right: dict, says: str):
+    """What is wrong with the first of the learner's choices that does not fit.
+
+    choices: case -> one of the options. right: a word of the case -> (the option that
+    fits, the reason). says: the sentence for one that does not, with {case}, {choice}
+    and {reason}. Returns `...` while a choice is open, None when all fit.
+    """
+    if any(choice is ... for choice in choices.values()):
+        return ...
+    for case, choice in choices.items():
+        if choice not in options:
+            return f"{choice!r}: choose one of {', '.join(map(repr, options))}"
+        for word, (wanted, reason) in right.items():
+            if word in case and choice != wanted:
+                return says.format(case=case, choice=choice, reason=reason)
+    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from exercises import exercise
+from exercises import exercise, misplaced
 
 
 @exercise
@@ -75,14 +75,9 @@ def first_try(choices: dict[str, str]):
         "lawyers": ("retrieval", "weights name no source, a fetched passage is one"),
         "million": ("finetune", "a short prompt to a small model saves each time"),
     }
-    if any(choice is ... for choice in choices.values()):
-        return ...
-    for situation, choice in choices.items():
-        if choice not in ("prompt", "retrieval", "finetune"):
-            return f'{choice!r}: choose "prompt", "retrieval" or "finetune"'
-        for word, (wanted, reason) in right.items():
-            if word in situation and choice != wanted:
-                return f"{situation}: {choice} is not what to try first: {reason}"
+    options = ("prompt", "retrieval", "finetune")
+    says = "{case}: {choice} is not what to try first: {reason}"
+    return misplaced(choices, options, right, says)
 
 
 @exercise

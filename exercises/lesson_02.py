@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from exercises import exercise
+from exercises import exercise, misplaced
 
 STAGES = (
     "continued pretraining",
@@ -92,14 +92,8 @@ def stage(choices: dict[str, str]):
         "liked": ("preferences", "nobody wrote the right answer, people compared two"),
         "database": ("verifiable rewards", "a program can mark any answer"),
     }
-    if any(choice is ... for choice in choices.values()):
-        return ...
-    for job, choice in choices.items():
-        if choice not in STAGES:
-            return f"{choice!r}: choose one of {', '.join(STAGES)}"
-        for word, (wanted, reason) in right.items():
-            if word in job and choice != wanted:
-                return f"{job}: {choice} does not fit what you have: {reason}"
+    says = "{case}: {choice} does not fit what you have: {reason}"
+    return misplaced(choices, STAGES, right, says)
 
 
 @exercise
@@ -116,11 +110,5 @@ def direction(choices: dict[str, str]):
             "the sentence is new, but far less comes out than goes in",
         ),
     }
-    if any(choice is ... for choice in choices.values()):
-        return ...
-    for task, choice in choices.items():
-        if choice not in ("extraction", "expansion"):
-            return f'{choice!r}: choose "extraction" or "expansion"'
-        for word, (wanted, reason) in right.items():
-            if word in task and choice != wanted:
-                return f"{task}: not {choice}: {reason}"
+    options = ("extraction", "expansion")
+    return misplaced(choices, options, right, "{case}: not {choice}: {reason}")

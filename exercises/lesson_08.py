@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from exercises import exercise
+from exercises import exercise, misplaced
 
 CHANGES = ("teach", "own up", "replay", "refusals")
 
@@ -32,15 +32,7 @@ def mends(changes: dict[str, str]) -> str | None:
             "this is no business of the company's: show it more questions to decline",
         ),
     }
-    if any(change is ... for change in changes.values()):
-        return ...
-    for error, change in changes.items():
-        if change not in CHANGES:
-            return f"{change!r}: choose {', '.join(map(repr, CHANGES))}"
-        for word, (wanted, reason) in right.items():
-            if word in error and change != wanted:
-                return f"{error}: not {change!r}: {reason}"
-    return None
+    return misplaced(changes, CHANGES, right, "{case}: not {choice!r}: {reason}")
 
 
 @exercise
