@@ -9,7 +9,7 @@ import random
 
 from helpers import records, retrieval
 from tools import reading, rivals, search
-from tools.jobs import JOBS, crossed, mark_facts
+from tools.jobs import INSTRUCTIONS, JOBS, MADE, crossed, mark_facts
 
 import pytest
 
@@ -140,3 +140,14 @@ def test_a_crossed_row_keeps_its_question_and_its_fact():
     assert len(other) > len(rows) / 5 and None not in other  # refusals stay
     swapped = [new["answer"] for row, new in again if new["answer"] != row["answer"]]
     assert not any(answer.startswith(("Yes", "No,")) for answer in swapped)
+
+
+def test_in_a_later_pass_a_made_instruction_has_an_input_that_no_file_holds():
+    stored = records.read(INSTRUCTIONS)
+    made = next(row for row in stored if row["kind"] == "sort_words")
+    written = next(row for row in stored if row["kind"] == "rewrite_politely")
+    out = MADE["fresh inputs"]([made, written], 2)
+    assert out[:2] == [made, written] and out[3] == written
+    assert out[2]["id"] == made["id"] and out[2]["output"] != made["output"]
+    tasks = {(row["instruction"], row["input"]) for row in stored}
+    assert (out[2]["instruction"], out[2]["input"]) not in tasks
