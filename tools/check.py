@@ -92,7 +92,7 @@ def packages() -> str | None:
         return None
     return (
         f"{'; '.join(other)}: `make lab` installs them into .venv; without make: "
-        "python -m pip install -r requirements.txt"
+        "the `pip install` lines of README.md"
     )
 
 
