@@ -19,8 +19,7 @@ from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 
 ROOT = Path(__file__).resolve().parents[1]
-# as in models.py: relative to where the command was called; empty means unset
-OUTPUTS = Path(os.environ.get("COURSE_OUTPUTS") or ROOT / "outputs").absolute()
+OUTPUTS = ROOT / (os.environ.get("COURSE_OUTPUTS") or "outputs")  # as in models.py
 CELL_SECONDS = 7200  # leaves room for all rows in float32 on a slow processor
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -62,9 +61,7 @@ def execute(nb: nbformat.NotebookNode, folder: Path) -> str | None:
         on_cell_executed=after,
     )
     try:
-        # kernels work in another folder, where a relative path would be another one
-        own = {"COURSE_OUTPUTS": str(OUTPUTS)}
-        client.execute(env={"COURSE_QUIET": "1", **os.environ, **own})
+        client.execute(env={"COURSE_QUIET": "1", **os.environ})
     except CellExecutionError as error:
         source = cells[len(done) - 1].source
         return f"{source}\n----\n{error.ename}: {error.evalue}"

@@ -3,10 +3,12 @@
 The student, tuned on the core facts, makes up an answer to nearly every question about
 other facts. Pairs of answers to the same question, one preferred, are made of its own:
 for facts that it was not taught, "not in my notes" over what it makes up; for taught
-facts in new words, the right answer over what it says, or over declining. Then it is
-tuned on by DPO, and by SFT on the preferred answers alone (same pairs, same adapter).
-Settings are chosen on other facts and other questions; the test is scored once.
-Options: --only TEXT runs the settings whose name holds the text; --write records.
+facts, the right answer over what it says, or over declining. Then it is tuned on by
+DPO, and by SFT on the preferred answers alone (same pairs, same adapter).
+Settings are chosen on other facts and other questions; the test is scored once, for
+those named with --test.
+Options: --only TEXT runs the settings whose name holds the text; --test NAME ...
+answers the test with them; --write records.
 """
 
 from __future__ import annotations
@@ -24,15 +26,15 @@ import torch
 
 FOLDER = models.OUTPUTS / "preferences"
 NEW = 48
+PAIRS = 320
 LEARNT_BY = 85  # untaught facts that pairs are made of; the other thirty choose
 WAYS = [  # loss, learning rate, beta
-    ("dpo", 2e-4, 0.1),
+    ("dpo", 5e-4, 0.1),
+    ("sft", 2e-4, 0.0),
     ("dpo", 1e-3, 0.1),
     ("sft", 5e-4, 0.0),
-    ("dpo", 5e-4, 0.1),
-    ("dpo", 1e-3, 0.3),
     ("dpo", 1e-3, 0.01),
-    ("sft", 1e-3, 0.0),
+    ("dpo", 1e-3, 0.3),
 ]
 
 
@@ -55,7 +57,7 @@ def questions() -> tuple[list[dict], list[dict], list[dict], list[dict]]:
     """Rows (to make pairs of, untaught and taught; to choose by; to test).
 
     Untaught: facts of faq_train outside the core, three wordings each. Taught: every
-    other validation question. The test: core facts in new words, foreign questions, and
+    third row of the core, and every other validation question. The test: core facts in new words, foreign questions, and
     the facts of the handbook that no row of faq_train is about.
     """
     faq = {split: list(rows) for split, rows in records.load("faq").items()}
@@ -72,11 +74,16 @@ def questions() -> tuple[list[dict], list[dict], list[dict], list[dict]]:
     ]
     known = [row for row in faq["validation"] if row["core"]]
     test = [row for row in faq["test"] if row["core"] or row["kind"] == "unseen"]
-    return rows[0], known[::2], known[1::2] + rows[1], test
+    learnt = [row | {"kind": "learnt"} for row in records.core(faq["train"])[::3]]
+    return rows[0], learnt + known[::2], known[1::2] + rows[1], test
 
 
 def pairs(model, tokenizer) -> list[dict]:
-    """[{"question", "chosen", "rejected", "about"}] from the model's own answers."""
+    """[{"question", "chosen", "rejected", "about"}] from the model's own answers; kept,
+    so that all ways learn from the same."""
+    path = FOLDER / "pairs.json"
+    if path.exists():
+        return json.loads(path.read_text(encoding="utf-8"))
     untaught, taught, _, _ = questions()
     rows = untaught + taught
     answers = inference.generate(
@@ -89,7 +96,7 @@ def pairs(model, tokenizer) -> list[dict]:
         if row["kind"] == "unseen":
             if letter == "W":
                 out.append(pair | {"chosen": record.UNKNOWN, "about": "untaught"})
-        elif row["kind"] != "out_of_scope":
+        elif row["keys"]:
             if letter == "R":
                 pair = pair | {"rejected": record.UNKNOWN, "chosen": answer}
                 out.append(pair | {"about": "taught"})
@@ -98,6 +105,9 @@ def pairs(model, tokenizer) -> list[dict]:
         elif letter == "W":
             out.append(pair | {"chosen": row["answer"], "about": "foreign"})
     random.Random(0).shuffle(out)
+    out = out[:PAIRS]
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(out, indent=1) + "\n", encoding="utf-8")
     return out
 
 
@@ -119,6 +129,10 @@ def by_dpo(model, tokenizer, found: list[dict], rate: float, beta: float):
 
     datasets.disable_progress_bars()
     torch.manual_seed(0)
+    # as in inference.generate: frozen output weights are else copied for each row
+    model.get_output_embeddings().register_forward_pre_hook(
+        lambda layer, given: (given[0].contiguous(), *given[1:])
+    )
     trainer = trl.DPOTrainer(
         model=model,
         processing_class=tokenizer,
@@ -158,29 +172,86 @@ def by_sft(model, tokenizer, found: list[dict], rate: float):
 
 
 def run(way: tuple) -> None:
-    """Tunes one way and keeps its answers to what is chosen by and to the test; the
-    latter are looked at for the chosen settings only."""
+    """Tunes one way, keeps the model and its answers to what is chosen by."""
     path = FOLDER / f"{name(way)}.json"
     if path.exists():
         return
-    started = time.perf_counter()
     model, tokenizer = first()
     found, log = pairs(model, tokenizer), []
+    started = time.perf_counter()
     loss, rate, beta = way
     if loss == "dpo":
         model, log = by_dpo(model, tokenizer, found, rate, beta)
     elif loss == "sft":
         model, log = by_sft(model, tokenizer, found, rate)
     seconds = round(time.perf_counter() - started)
-    answers = {}
-    for split, rows in zip(("choosing", "test"), questions()[2:], strict=True):
-        prompts = [records.prompt(row) for row in rows]
-        answers[split] = inference.generate(prompts, model, tokenizer, NEW)
-    shares = outcomes(answers["choosing"], questions()[2])
-    said = {"way": way, "pairs": found, "log": log, "seconds": seconds}
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(FOLDER / name(way))
+    tokenizer.save_pretrained(FOLDER / name(way))
+    rows = questions()[2]
+    answers = answered(model, tokenizer, rows)
+    said = {"way": way, "pairs": len(found), "log": log, "seconds": seconds}
     path.write_text(json.dumps(said | {"answers": answers}, indent=1), encoding="utf-8")
-    print(name(way), shares, seconds, flush=True)
+    print(name(way), outcomes(answers, rows), seconds, flush=True)
+
+
+def answered(model, tokenizer, rows: list[dict]) -> list[str]:
+    prompts = [records.prompt(row) for row in rows]
+    return inference.generate(prompts, model, tokenizer, NEW)
+
+
+def score(found: str) -> None:
+    """The test, once, for settings that have been chosen."""
+    path = FOLDER / f"{found}.json"
+    said = json.loads(path.read_text(encoding="utf-8"))
+    rows = questions()[3]
+    said["test"] = answered(*models.load(str(FOLDER / found)), rows)
+    path.write_text(json.dumps(said, indent=1), encoding="utf-8")
+    print(found, outcomes(said["test"], rows), flush=True)
+
+
+FILES = ["larkfield/faq_train.jsonl", "larkfield/faq_validation.jsonl"]
+FILES += ["larkfield/faq_test.jsonl", "larkfield/refusals.txt"]
+LOGGED = ("step", "loss", "rewards/chosen", "rewards/rejected", "rewards/margins")
+
+
+def write() -> None:
+    """data/recorded/preferences.json of all ways that were run."""
+    _, _, choosing, test = questions()
+    ways = {}
+    for way in [("first", 0.0, 0.0), *WAYS]:
+        path = FOLDER / f"{name(way)}.json"
+        if not path.exists():
+            continue
+        said = json.loads(path.read_text(encoding="utf-8"))
+        loss, rate, beta = way
+        ways[name(way)] = {
+            "loss": loss,
+            "learning_rate": rate,
+            "beta": beta,
+            "seconds": said["seconds"],
+            "log": [
+                {key: step[key] for key in LOGGED if key in step}
+                for step in said["log"]
+                if "loss" in step
+            ],
+            "choosing": rivals.outcomes(said["answers"], choosing),
+            "choosing answers": said["answers"],
+        }
+        if "test" in said:
+            ways[name(way)]["test"] = rivals.outcomes(said["test"], test)
+            ways[name(way)]["answers"] = said["test"]
+    record.keep(
+        "preferences",
+        "the student, tuned on the core rows, then tuned on pairs of its own answers; "
+        "outcomes by kind of question: R right, N declines, W anything else",
+        FILES,
+        {
+            "pairs": json.loads((FOLDER / "pairs.json").read_text(encoding="utf-8")),
+            "choosing ids": [row["id"] for row in choosing],
+            "ids": [row["id"] for row in test],
+            "ways": ways,
+        },
+    )
 
 
 def outcomes(answers: list[str], rows: list[dict]) -> dict[str, dict[str, float]]:
@@ -194,7 +265,13 @@ def outcomes(answers: list[str], rows: list[dict]) -> dict[str, dict[str, float]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", default="", help="part of the names to be run")
+    parser.add_argument("--test", nargs="+", help="names whose test is scored")
+    parser.add_argument("--write", action="store_true", help="record what there is")
     options = parser.parse_args()
+    if options.write:
+        return write()
+    if options.test:
+        return [score(found) for found in options.test] and None
     for way in [("first", 0.0, 0.0), *WAYS]:
         if options.only in name(way):
             run(way)

@@ -1,0 +1,211 @@
+"""Rewards that a program checks, measured: python -m tools.rewards
+
+From the adapter `instructed`, on kinds of instruction that it gets right only now and
+then: GRPO by TRL, whose reward is 1 where an answer passes its row's check, and as
+rival SFT on the same prompts with the computed answers, as many prompts. Before and
+after, greedy answers to wordings of these kinds that were never tuned on, with fresh
+inputs; and to the kinds that stayed out, as the price.
+Options: --only TEXT runs the ways whose name holds the text; --write records.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+from helpers import evaluation, inference, models, records, training
+from tools import record
+from tools.instructions.__main__ import rows
+from tools.jobs import instructed
+
+import torch
+
+FOLDER = models.OUTPUTS / "rewards"
+KINDS = "sort_words count_words count_items nth_item".split()
+NEW = 32
+STEPS, PROMPTS, GROUP = 60, 4, 8  # prompts of a step, answers to each
+WAYS = [("grpo", 1e-4), ("sft", 5e-4), ("grpo", 3e-4)]
+
+
+def name(way: tuple) -> str:
+    return f"{way[0]}-{way[1]:g}"
+
+
+def drawn(kind: str, draw: str) -> tuple[list[dict], list[dict]]:
+    """(rows to tune on, rows to score): fresh inputs; the first three wordings of a
+    kind, which no tuning has seen, are for scoring."""
+    found = rows(kind, draw)
+    numbers = [int(row["id"].rpartition("-")[2]) for row in found]
+    new = [number <= 3 for number in numbers]
+    pairs = list(zip(found, new, strict=True))
+    return [row for row, is_new in pairs if not is_new], [r for r, n in pairs if n]
+
+
+def tasks() -> tuple[list[dict], list[dict], list[dict]]:
+    """Rows (to tune on, STEPS * PROMPTS; to choose by; to test, thirty of a kind)."""
+    learn, choose, test = [], [], []
+    for number in range(20):
+        for kind in KINDS:
+            tune, score = drawn(kind, f" reward {number}")
+            learn.append((kind, tune))
+            (choose if number < 10 else test).extend(score)
+    of = {kind: [r for k, tune in learn if k == kind for r in tune] for kind in KINDS}
+    count = STEPS * PROMPTS // len(KINDS)
+    return [of[k][n] for n in range(count) for k in KINDS], choose, test
+
+
+def first():
+    model, tokenizer = models.load("instructed")
+    return model.merge_and_unload(), tokenizer
+
+
+def passed(answers: list[str], found: list[dict]) -> list[bool]:
+    pairs = zip(answers, found, strict=True)
+    return [evaluation.passes(answer, row["check"]) for answer, row in pairs]
+
+
+def by_grpo(model, tokenizer, learn: list[dict], rate: float):
+    """(model, log) after a step for every PROMPTS of the rows."""
+    import datasets
+    import peft
+    import trl
+
+    def passes(completions, check, **rest):
+        said = [talk[0]["content"].strip() for talk in completions]
+        pairs = zip(said, check, strict=True)
+        return [float(evaluation.passes(a, json.loads(c))) for a, c in pairs]
+
+    datasets.disable_progress_bars()
+    torch.manual_seed(0)
+    model.get_output_embeddings().register_forward_pre_hook(
+        lambda layer, given: (given[0].contiguous(), *given[1:])
+    )
+    asked = [
+        {"prompt": records.prompt(row), "check": json.dumps(row["check"])}
+        for row in learn
+    ]
+    trainer = trl.GRPOTrainer(
+        model=model,
+        processing_class=tokenizer,
+        reward_funcs=passes,
+        train_dataset=datasets.Dataset.from_list(asked),
+        peft_config=peft.LoraConfig(
+            r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"
+        ),
+        args=trl.GRPOConfig(
+            output_dir=str(FOLDER / "trl"),
+            learning_rate=rate,
+            lr_scheduler_type="constant",
+            max_steps=STEPS,
+            per_device_train_batch_size=PROMPTS * GROUP,
+            num_generations=GROUP,
+            max_completion_length=NEW,
+            temperature=1.0,
+            shuffle_dataset=False,
+            bf16=False,
+            gradient_checkpointing=False,
+            logging_steps=1,
+            save_strategy="no",
+            report_to="none",
+            use_cpu=True,
+            disable_tqdm=True,
+            seed=0,
+        ),
+    )
+    trainer.train()
+    return trainer.model.merge_and_unload(), trainer.state.log_history
+
+
+def by_sft(model, tokenizer, learn: list[dict], rate: float):
+    tuned = training.finetune(
+        model, tokenizer, learn, method="lora", rank=16, learning_rate=rate, epochs=1
+    )
+    return tuned.model.merge_and_unload(), tuned.log.to_dict("records")
+
+
+def run(way: tuple) -> None:
+    path = FOLDER / f"{name(way)}.json"
+    if path.exists():
+        return
+    learn, choose, test = tasks()
+    model, tokenizer = first()
+    started, log = time.perf_counter(), []
+    if way[0] == "grpo":
+        model, log = by_grpo(model, tokenizer, learn, way[1])
+    elif way[0] == "sft":
+        model, log = by_sft(model, tokenizer, learn, way[1])
+    seconds = round(time.perf_counter() - started)
+    others = [r for r in instructed(True).held_out if not r["new"]]
+    others = [row for row in others if row["kind"] not in KINDS]
+    parts = {"choosing": choose, "test": test, "other kinds": others}
+    answers = {
+        part: inference.generate([records.prompt(r) for r in of], model, tokenizer, NEW)
+        for part, of in parts.items()
+    }
+    marks = {
+        part: record.marks(passed(answers[part], of)) for part, of in parts.items()
+    }
+    said = {"way": way, "log": log, "seconds": seconds, "answers": answers}
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(said | {"marks": marks}, indent=1), encoding="utf-8")
+    shown = {
+        p: round(m.count("1") / len(m), 3) for p, m in marks.items() if p != "test"
+    }
+    print(name(way), shown, seconds, flush=True)
+
+
+LOGGED = ("step", "loss", "reward", "frac_reward_zero_std", "completions/mean_length")
+
+
+def write() -> None:
+    """data/recorded/rewards.json of all ways that were run."""
+    _, choose, test = tasks()
+    ways = {}
+    for way in [("first", 0.0), *WAYS]:
+        path = FOLDER / f"{name(way)}.json"
+        if path.exists():
+            said = json.loads(path.read_text(encoding="utf-8"))
+            ways[name(way)] = {
+                "loss": way[0],
+                "learning_rate": way[1],
+                "seconds": said["seconds"],
+                "log": [
+                    {key: step[key] for key in LOGGED if key in step}
+                    for step in said["log"]
+                    if "loss" in step
+                ],
+                "marks": said["marks"],
+                "answers": said["answers"]["test"],
+            }
+    record.keep(
+        "rewards",
+        "instructed, then tuned by GRPO with checks as rewards, or by SFT on the same "
+        "prompts; marks: a 1 where an answer passes its check, by row",
+        ["larkfield/instructions.jsonl", "models/instructed/adapter_model.safetensors"],
+        {
+            "kinds": KINDS,
+            "steps": {"steps": STEPS, "prompts": PROMPTS, "answers to each": GROUP},
+            "test": [
+                {key: row[key] for key in ("kind", "instruction", "input", "output")}
+                for row in test
+            ],
+            "ways": ways,
+        },
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", default="", help="part of the names to be run")
+    parser.add_argument("--write", action="store_true", help="record what there is")
+    options = parser.parse_args()
+    if options.write:
+        return write()
+    for way in [("first", 0.0), *WAYS]:
+        if options.only in name(way):
+            run(way)
+
+
+if __name__ == "__main__":
+    main()
