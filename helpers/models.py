@@ -29,8 +29,8 @@ from transformers.utils import cached_file
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "data" / "models" / "tiny"
-# relative to where Python was called; empty means unset
-OUTPUTS = Path(os.environ.get("COURSE_OUTPUTS") or ROOT / "outputs").absolute()
+# a relative one is below ROOT: notebooks run in another folder than the command line
+OUTPUTS = ROOT / (os.environ.get("COURSE_OUTPUTS") or "outputs")
 CACHE = OUTPUTS / "models"
 
 # What transformers says of a model that the course cannot take, and what that means.

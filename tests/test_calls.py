@@ -18,12 +18,10 @@ import warnings
 from helpers import inference, models, records, steps, templates, training
 from tools import course
 
-import nbformat
 import pytest
 import safetensors.torch
 import torch
 import transformers
-from nbclient import NotebookClient
 
 ROWS = [{"question": f"What is {n}?", "answer": "5 " * n} for n in range(1, 5)]
 QUICK = {"epochs": 3, "batch_size": 2, "learning_rate": 1e-2}
@@ -630,9 +628,9 @@ def test_a_folder_that_was_tuned_keeps_its_template_and_a_change_warns(
 
 @pytest.mark.parametrize(
     "value, expected",
-    [("myout", "myout"), ("", None), (None, None), ("/some/where", "/some/where")],
+    [("myout", "myout"), ("", "outputs"), (None, "outputs"), ("{tmp}/o", "{tmp}/o")],
 )
-def test_results_land_where_the_learner_says_and_are_looked_for_there(
+def test_notebooks_and_commands_have_one_folder_of_results(
     value, expected, tmp_path, monkeypatch
 ):
     def anew(module):
@@ -640,20 +638,14 @@ def test_results_land_where_the_learner_says_and_are_looked_for_there(
         spec.loader.exec_module(made := importlib.util.module_from_spec(spec))
         return made
 
-    monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("COURSE_OUTPUTS", raising=False)
     if value is not None:
-        monkeypatch.setenv("COURSE_OUTPUTS", value)
-    one, other = anew(models), anew(course)
-    monkeypatch.chdir("/")  # as a kernel does
-    where = tmp_path / expected if expected else models.ROOT / "outputs"
-    assert where == one.OUTPUTS == other.OUTPUTS and one.CACHE.parent == where
-    asked = []
-    monkeypatch.setattr(
-        NotebookClient, "execute", lambda self, env: asked.append(env["COURSE_OUTPUTS"])
-    )
-    other.execute(nbformat.v4.new_notebook(), tmp_path)
-    assert asked == [str(where)]
+        monkeypatch.setenv("COURSE_OUTPUTS", value.format(tmp=tmp_path))
+    where = models.ROOT / expected.format(tmp=tmp_path)
+    for called_in in (models.ROOT, models.ROOT / "notebooks", tmp_path):
+        monkeypatch.chdir(called_in)
+        one, other = anew(models), anew(course)
+        assert where == one.OUTPUTS == other.OUTPUTS and one.CACHE.parent == where
 
 
 def test_a_stop_before_anything_is_saved_is_one_line(call, monkeypatch, tmp_path):
