@@ -71,6 +71,9 @@ def test_a_failing_lesson_is_shown_and_does_not_stop_the_next(tmp_path, capsys):
     assert [cell.id for cell in ran.cells] == ["cell-0", "cell-1"]
     assert "widgets" not in ran.metadata and "execution" not in ran.cells[0].metadata
     assert (outputs / "course" / "02_second.ipynb").read_text() == second.read_text()
+    kept = json.loads((outputs / "course" / "durations.json").read_text())
+    assert list(kept) == ["02_second"] and kept["02_second"]["cells"] == 2
+    assert 0 < kept["02_second"]["minutes"] < 1
 
 
 def test_without_in_place_the_notebook_is_left_as_it_is(tmp_path):
@@ -88,6 +91,27 @@ def test_a_cell_meant_to_fail_does_not_fail_the_lesson(tmp_path):
     nb.cells[0].metadata["tags"] = ["raises-exception"]
     nbformat.write(nb, path)
     assert course.run([path], tmp_path / "outputs") == 0
+
+
+@pytest.mark.parametrize("case", ["a cell skipped", "no code"])
+def test_a_lesson_that_runs_nothing_is_a_failure(case, tmp_path, capsys):
+    path = notebook(tmp_path, "01_first", "print('on')", "print('and on')")
+    nb = nbformat.read(path, as_version=4)
+    nb.cells[1].metadata["tags"] = ["skip-execution"]
+    if case == "no code":
+        nb.cells = [nbformat.v4.new_markdown_cell("# First")]
+    nbformat.write(nb, path)
+    assert course.run([path], tmp_path / "outputs", in_place=True) == 1
+    assert "code cells ran: a lesson that" in capsys.readouterr().out
+    assert not (tmp_path / "outputs" / "course" / "durations.json").exists()
+
+
+def test_a_lesson_that_is_done_in_no_time_is_a_failure():
+    assert "5 code cells in 0.001 s" in course.left_out(5, 5, 0.001)
+    assert "4 of 5" in course.left_out(4, 5, 60) and "0 of 0" in course.left_out(
+        0, 0, 9
+    )
+    assert course.left_out(5, 5, 60) is None
 
 
 def test_a_dead_kernel_and_a_broken_file_are_failures_like_others(tmp_path, capsys):
@@ -126,4 +150,4 @@ def test_ctrl_c_keeps_what_was_finished_and_prints_the_table(tmp_path):
     table = rest[rest.index("lesson  ") :]
     assert "01_first" in table and "02_long" not in table and "03_never" not in rest
     finished = {path.name for path in (tmp_path / "outputs" / "course").iterdir()}
-    assert finished == {"01_first.ipynb", "01_first.html"}
+    assert finished == {"01_first.ipynb", "01_first.html", "durations.json"}

@@ -2,13 +2,15 @@
 
     python -m tools.course [--in-place] [NOTEBOOK ...]
 
-In: notebooks. Out: executed notebooks and HTML in outputs/course/, a table at the end.
+In: notebooks. Out: executed notebooks, HTML and durations.json in outputs/course/, a
+table at the end.
 It knows nothing about what lessons do; it reads the verdicts that they leave behind.
 """
 
 import argparse
 import json
 import os
+import platform
 import sys
 import time
 from pathlib import Path
@@ -21,6 +23,7 @@ from nbconvert import HTMLExporter
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUTS = ROOT / (os.environ.get("COURSE_OUTPUTS") or "outputs")  # as in models.py
 CELL_SECONDS = 7200  # leaves room for all rows in float32 on a slow processor
+NO_TIME = 0.1  # seconds; the start of a kernel alone takes longer
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -35,7 +38,8 @@ def execute(nb: nbformat.NotebookNode, folder: Path) -> str | None:
     Prints a line per code cell. Returns None when all ran, else the source of the cell
     that failed and its error. Raises KeyboardInterrupt on Ctrl-C.
     """
-    cells = [c for c in nb.cells if c.cell_type == "code" and c.source.strip()]
+    cells = code_cells(nb)
+    begun = time.perf_counter()
     done: list[float] = []
     started = time.perf_counter()
 
@@ -72,6 +76,22 @@ def execute(nb: nbformat.NotebookNode, folder: Path) -> str | None:
         print()
         source = cells[len(done)].source if len(done) < len(cells) else ""
         return f"{source}\n----\n{type(error).__name__}: {error}"
+    return left_out(len(done), len(cells), time.perf_counter() - begun)
+
+
+def code_cells(nb: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [c for c in nb.cells if c.cell_type == "code" and c.source.strip()]
+
+
+def left_out(ran: int, cells: int, seconds: float) -> str | None:
+    """Why a run without an error was none all the same; None when it was one.
+
+    ran: code cells that were executed, of `cells`; seconds: that it took, kernel and all.
+    """
+    if ran < cells or not cells:
+        return f"{ran} of {cells} code cells ran: a lesson that runs nothing proves nothing"
+    if seconds < NO_TIME:
+        return f"{cells} code cells in {seconds:.3f} s: they cannot have run"
     return None
 
 
@@ -131,6 +151,15 @@ def table(rows: list[tuple[str, float, str]], found: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def keep_duration(file: Path, notebook: Path, minutes: float) -> None:
+    """Note in `file` how long a lesson took; what others took stays there."""
+    cells = len(code_cells(nbformat.read(notebook, as_version=4)))
+    on = f"{platform.system()}, {os.cpu_count()} cores, {platform.python_version()}"
+    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    known[notebook.stem] = {"minutes": round(minutes, 2), "cells": cells, "on": on}
+    write(file, json.dumps(known, indent=1, sort_keys=True) + "\n")
+
+
 def run(notebooks: list[Path], outputs: Path, in_place: bool = False) -> int:
     """Run `notebooks` one after the other; 0 when all ran, 1 not all, 130 on Ctrl-C."""
     since = time.time()
@@ -149,6 +178,8 @@ def run(notebooks: list[Path], outputs: Path, in_place: bool = False) -> int:
             if error:
                 code = 1
                 print(f"---- {notebook.stem} failed at\n{error}\n----", flush=True)
+            else:
+                keep_duration(outputs / "course" / "durations.json", notebook, minutes)
     except KeyboardInterrupt:
         print("\nStopped; the lessons in the table are finished and kept.")
         code = 130
