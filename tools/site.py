@@ -147,6 +147,7 @@ def lesson_page(
             text = unfold(relink(cell.source, file, repository, root))
             if place == 0:
                 title, _, rest = text.partition("\n")
+                title = f"# {Path(file).name[:2]} {title.removeprefix('# ')}"
                 text = f"{title}\n\n{buttons(file, repository)}\n\n{rest.lstrip()}"
             if cell.metadata.get("slideshow", {}).get("slide_type") == "notes":
                 text = text.removeprefix("*For the instructor:*").strip()

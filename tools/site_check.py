@@ -1,4 +1,4 @@
-"""Look at every page of the site in a browser, wide and narrow.
+"""Look at every page of the site in a browser, wide, narrow and dark.
 
     make site
     python -m pip install playwright axe-playwright-python
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from tools.site import OUTPUTS
 
-WIDTHS = (1280, 390)
+LOOKS = ((1280, "light"), (390, "light"), (1280, "dark"))
 GRAVE = ("serious", "critical")
 OPEN = "document.querySelectorAll('details').forEach(d => { d.open = true })"
 TOO_WIDE = "document.documentElement.scrollWidth > window.innerWidth"
@@ -62,7 +62,9 @@ def faults_of(page, axe, address: str, base: str) -> Iterator[str]:
         ),
     )
     page.goto(address, wait_until="networkidle")
+    yield from missed
     page.evaluate(OPEN)
+    page.wait_for_timeout(500)  # until what unfolds has its colours
     if page.evaluate(TOO_WIDE):
         yield "wider than the window"
     for found in axe.run(page).response["violations"]:
@@ -72,7 +74,6 @@ def faults_of(page, axe, address: str, base: str) -> Iterator[str]:
                 f"{found['impact']}: {found['id']}: {found['help']} ({len(nodes)}), "
                 f"first {nodes[0]['target']} {nodes[0]['html'][:120]}"
             )
-    yield from missed
 
 
 def unreached(page, address: str) -> list[str]:
@@ -102,21 +103,22 @@ def check(folder: Path, browser_path: str | None) -> list[str]:
         browser = playwright.chromium.launch(
             executable_path=browser_path, args=["--no-sandbox"]
         )
-        for width in WIDTHS:
-            size = {"width": width, "height": 900}
+        for width, scheme in LOOKS:
+            look = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
+            at = f"at {width}, {scheme}"
             for path in [*paths, "search.html?q=adapter"]:
-                page = browser.new_page(viewport=size)
+                page = browser.new_page(**look)
                 found = faults_of(page, Axe(), f"{base}/{path}", base)
-                faults += [f"{path} at {width}: {fault}" for fault in found]
+                faults += [f"{path} {at}: {fault}" for fault in found]
                 if "?" in path and not page.locator("#search-results li").count():
-                    faults.append(f"{path} at {width}: finds nothing")
+                    faults.append(f"{path} {at}: finds nothing")
                 page.close()
-            page = browser.new_page(viewport=size)
+            page = browser.new_page(**look)
             for name in unreached(page, f"{base}/{lesson}"):
-                faults.append(f"{lesson} at {width}: Tab does not reach {name}")
+                faults.append(f"{lesson} {at}: Tab does not reach {name}")
             page.close()
         browser.close()
-    print(f"{len(paths)} pages at widths {WIDTHS}: {len(faults)} faults")
+    print(f"{len(paths)} pages in {len(LOOKS)} looks: {len(faults)} faults")
     return faults
 
 
