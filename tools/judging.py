@@ -1,10 +1,10 @@
 """A judge of answers, tuned and measured: python -m tools.judging
 
 It reads a question, its right answer and another answer, and says whether both say the
-same: A or B, with "yes" at either. Tuned on answers to questions about some facts, it is
-chosen on other facts and scored, once, on still others, with answers that real systems
-gave to the test questions. What is right there is known from key facts, and for a
-hundred of them from a reader too, who did not see the keys.
+same: A or B, with "yes" at either. Tuned on answers to questions about some facts, it
+is chosen on other facts and scored, once, on still others, with answers that real
+systems gave to the test questions. What is right there is known from key facts, and for
+a hundred of them from two readers too, who did not see the keys.
 Options: --choose marks the validation facts only; --write scores the test and records.
 """
 
@@ -28,7 +28,13 @@ JUDGE = (
 RECIPE = {"method": "lora", "rank": 8, "learning_rate": 1e-3, "epochs": 1}
 CHOSEN_BY, TESTED_BY = 25, 50  # taught facts kept out of tuning
 SYSTEMS = ("wren", "nearest question by words", "untuned with notes")
-LABELS = record.FOLDER / "judge_labels.json"
+# what two readers said of `hundred`, in its order, without its keys
+READERS = [
+    "01101111111111110111101111101101111110110111111011"
+    "11001011100011100110110001100111011111000110001111",
+    "01101111111111110111101111101101111110110111111011"
+    "11001011100011100110110001100111011111000110001111",
+]
 FILES = ["faq_train", "faq_validation", "faq_test"]
 
 
@@ -106,14 +112,14 @@ def given(facts: list[str] | None) -> list[tuple[dict, str, str]]:
     facts and about all that nobody taught."""
     rows = list(records.load("faq")["test"])
     said = json.loads((record.FOLDER / "rivals_facts.json").read_text("utf-8"))
-    return [
-        (row, who, said["answers"][who][number])
-        for who in SYSTEMS
+    asked = [
+        (number, row)
         for number, row in enumerate(rows)
         if row["kind"] == "unseen"
         or row["kind"] == "paraphrase"
         and row["fact"] in facts
     ]
+    return [(row, who, said["answers"][who][n]) for who in SYSTEMS for n, row in asked]
 
 
 def hundred() -> list[tuple[dict, str, str]]:
@@ -198,8 +204,9 @@ def write(model, tokenizer) -> None:
     print(report(said["tuned"], truth))
     record.keep(
         "judge",
-        "a judge tuned on answers about other facts, and the untuned student as one: how "
-        "much each calls an answer right (logit of yes less that of no), in both orders",
+        "a judge tuned on answers about other facts, and the untuned student as one: "
+        "how much each calls an answer right (logit of yes less that of no), in both "
+        "orders; by readers: a 1 where each marked the answer right, by id and who",
         [f"larkfield/{name}.jsonl" for name in FILES] + ["recorded/rivals_facts.json"],
         {
             "prompt": JUDGE,
@@ -208,6 +215,8 @@ def write(model, tokenizer) -> None:
             "ids": [row["id"] for row, _, _ in found],
             "who": [who for _, who, _ in found],
             "right by keys": record.marks(truth),
+            "hundred": [[row["id"], who] for row, who, _ in hundred()],
+            "right by readers": READERS,
             "says right": said,
         },
     )

@@ -57,8 +57,8 @@ def questions() -> tuple[list[dict], list[dict], list[dict], list[dict]]:
     """Rows (to make pairs of, untaught and taught; to choose by; to test).
 
     Untaught: facts of faq_train outside the core, three wordings each. Taught: every
-    third row of the core, and every other validation question. The test: core facts in new words, foreign questions, and
-    the facts of the handbook that no row of faq_train is about.
+    third row of the core, and every other validation question. The test: core facts in
+    new words, foreign questions, and facts of the handbook without rows in faq_train.
     """
     faq = {split: list(rows) for split, rows in records.load("faq").items()}
     taught = {row["fact"] for row in records.core(faq["train"])}
