@@ -102,7 +102,7 @@ def test_a_lesson_that_runs_nothing_is_a_failure(case, tmp_path, capsys):
         nb.cells = [nbformat.v4.new_markdown_cell("# First")]
     nbformat.write(nb, path)
     assert course.run([path], tmp_path / "outputs", in_place=True) == 1
-    assert "code cells ran: a lesson that" in capsys.readouterr().out
+    assert "code cells ran: " in capsys.readouterr().out
     assert not (tmp_path / "outputs" / "course" / "durations.json").exists()
 
 

@@ -86,10 +86,10 @@ def code_cells(nb: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 def left_out(ran: int, cells: int, seconds: float) -> str | None:
     """Why a run without an error was none all the same; None when it was one.
 
-    ran: code cells that were executed, of `cells`; seconds: that it took, kernel and all.
+    ran: code cells that were executed, of `cells`; seconds: the kernel included.
     """
     if ran < cells or not cells:
-        return f"{ran} of {cells} code cells ran: a lesson that runs nothing proves nothing"
+        return f"{ran} of {cells} code cells ran: a lesson that leaves some out fails"
     if seconds < NO_TIME:
         return f"{cells} code cells in {seconds:.3f} s: they cannot have run"
     return None
