@@ -17,6 +17,7 @@ from helpers.files import places
 import pandas as pd
 
 MAX_WORDS = 300  # about 400 tokens: what fits a context of 512 with its template
+BYTES_OF_A_WORD = 12  # or more: some languages have no spaces between words
 # Punctuation that is a sign where it stands: -5 and 3 - 5, 3*5 and 3 / 5, C#
 SIGN = {"-": "−", "–": "−", "*": "×", "/": "÷", "#": "♯"}
 SIGNS = re.compile(
@@ -92,7 +93,9 @@ def check(
         if key and key in elsewhere:
             faults.append((names[index], "leak", f"also stands in {elsewhere[key]}"))
         asks = records.form(row)[0]  # a text asks nothing
-        words = len(f"{asked if asks else ''} {said}".split())
+        text = f"{asked if asks else ''} {said}"
+        size = len(text.encode("utf-8", "surrogatepass"))
+        words = max(len(text.split()), size // BYTES_OF_A_WORD)
         if words > MAX_WORDS:
             detail = f"{words} words: the model will see about {MAX_WORDS}"
             faults.append((names[index], "too long", detail))

@@ -6,7 +6,10 @@ of what fields mean: that is for helpers.records, which hands these names on.
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import csv
+import functools
 import gzip
 import io
 import json
@@ -21,6 +24,11 @@ import pyarrow.parquet
 
 # Names by which a file of one column is known for a table.
 ALONE = {b"text", b"question", b"instruction", b"input", b"prompt"}
+MOST = (
+    1 << 30
+)  # bytes, unpacked: rows are held in memory, where they take several times
+# as much, and a few KB of gzip or Parquet can hold more than any memory
+SPACE = re.compile(r"[ \t\r\n]*")  # of JSON
 
 
 class RecordsError(ValueError):
@@ -71,16 +79,19 @@ def read(path: str | os.PathLike) -> Rows:
     if not path.exists():
         where = f"(looked from {Path.cwd()})"
         raise FileNotFoundError(f"{path}: no such file {where}: check the path")
-    data = path.read_bytes()
+    if not path.is_file():  # a pipe would be waited for, a device never ends
+        raise RecordsError(f"{path}: no plain file: save its rows in one")
     rows, lines, faults = Rows(), [], []
     try:
+        _stop(path.stat().st_size)
+        data = path.read_bytes()
         for line, row in _rows(data):
             if isinstance(row, dict):
                 rows.append(row)
                 lines.append(line)
             else:
                 faults.append(f"{path}:{line}: {_reason(row)}")
-    except (ValueError, OSError, EOFError, RecursionError, zlib.error) as error:
+    except (ValueError, MemoryError) as error:
         raise RecordsError(f"{path}: {_reason(error)}") from None
     if faults:
         count = f"{len(faults):,} bad lines, {len(rows):,} other lines are good"
@@ -91,77 +102,165 @@ def read(path: str | os.PathLike) -> Rows:
     return rows
 
 
+def _stop(size: int) -> None:
+    if size > MOST:
+        raise ValueError(
+            f"more than {MOST >> 20:,} MB, unpacked: give a part of it, such as the "
+            "first 100,000 rows"
+        )
+
+
 def _rows(data: bytes) -> Iterator[tuple[int, object]]:
     """(line, the row or what is wrong with it) of a file's bytes."""
     if data.startswith(b"\x1f\x8b"):
-        data = gzip.decompress(data)
+        try:
+            data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(MOST + 1)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"damaged gzip ({error}): get the file anew") from None
+        _stop(len(data))
+        if data.startswith(b"\x1f\x8b"):
+            raise ValueError("gzip inside gzip: unpack it once (gunzip)")
     if data.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
         raise ValueError(
             "a spreadsheet or an archive: in the program that wrote it, save the rows "
             "as 'CSV UTF-8', which keeps all text as it is"
         )
     if data.startswith(b"PAR1"):
-        table = pyarrow.parquet.read_table(io.BytesIO(data))
-        return (yield from enumerate(table.to_pylist(), 1))
+        return (yield from _parquet(data))
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         data = data.decode("utf-16").encode()
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    if b"\0" in data[:1000]:
-        raise ValueError("no text, or UTF-16 without its mark: save it as UTF-8")
-    head = [line.strip() for line in io.BytesIO(data[:50_000]) if line.strip()][:20]
+    while data.startswith(codecs.BOM_UTF8):
+        data = data.removeprefix(codecs.BOM_UTF8)
+    if (at := data.find(b"\0")) >= 0:
+        line = 1 + data.count(b"\n", 0, at)
+        raise ValueError(
+            f"line {line} holds a NUL byte: no text, or UTF-16 without its mark: save "
+            "it as UTF-8"
+        )
+    head = [line.strip() for line in data[:50_000].splitlines() if line.strip()][:20]
     first = head[0] if head else b"{}"
-    if first.startswith(b"[") or first == b"{":  # an array, or one row over many lines
-        try:
-            found = _loads(data)
-            found = found if isinstance(found, list) else [found]
-            return (yield from enumerate(found, 1))
-        except ValueError as error:
-            if first != b"{" and getattr(error, "msg", None) != "Extra data":
-                raise
-    elif first[:1] != b"{" and not any(re.match(rb'{(?!"").*}$', x) for x in head):
+    if first.startswith(b"["):
+        if (found := _array(data.decode())) is not None:
+            return (yield from found)
+    elif first == b"{":  # one row over many lines
+        with contextlib.suppress(ValueError):
+            return (yield 1, _loads(data))
+    elif first[:1] != b"{" and not any(map(_is_object, head)):
         return (yield from _table(data, first))
+    data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     for number, line in enumerate(io.BytesIO(data), 1):
         try:
             if line.strip():
-                yield number, _loads(line.rstrip(b"\r\n"))
+                yield number, _loads(line.rstrip(b"\n"))
         except ValueError as error:
             yield number, error
 
 
+def _parquet(data: bytes) -> Iterator[tuple[int, dict]]:
+    """(number, row) of a Parquet file, a few rows at a time."""
+    number, size = 0, 0
+    try:
+        file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(data))
+        _unique([(name, None) for name in file.schema_arrow.names])
+        for batch in file.iter_batches(256):
+            _stop(size + batch.nbytes)
+            for row in batch.to_pylist():
+                number += 1
+                size += _bytes(row)  # a text that is kept once may come a million times
+                yield number, row
+            _stop(size)
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"damaged Parquet ({reason}): get the file anew") from None
+
+
+def _bytes(value: object) -> int:
+    """About what a value takes in memory, with all that is in it."""
+    if isinstance(value, str | bytes):
+        return 50 + len(value)
+    inside = value.values() if isinstance(value, dict) else value
+    return 50 + sum(map(_bytes, inside if isinstance(value, dict | list) else ()))
+
+
+def _array(text: str) -> list[tuple[int, object]] | None:
+    """(number, the row or what is wrong with it) of a JSON array; None if more follows.
+
+    Row by row, so that what is wrong is named by its row.
+    """
+    found, place = [], text.index("[")
+    try:
+        while True:
+            place = SPACE.match(text, place + 1).end()
+            if text[place : place + 1] == "]" and not found:
+                break
+            twice: list[str] = []
+            hook = functools.partial(_unique, twice=twice)
+            decoder = json.JSONDecoder(object_pairs_hook=hook)
+            row, place = decoder.raw_decode(text, place)
+            found.append((len(found) + 1, ValueError(twice[0]) if twice else row))
+            place = SPACE.match(text, place).end()
+            if text[place : place + 1] == "]":
+                break
+            if text[place : place + 1] != ",":
+                raise json.JSONDecodeError("Expecting ',' delimiter", text, place)
+    except (ValueError, RecursionError) as error:
+        return [*found, (len(found) + 1, error)]
+    return None if text[place + 1 :].strip() else found
+
+
+def _is_object(line: bytes) -> bool:
+    """Whether a line is JSON with fields; `{x}` and `{}` may be lines of a text."""
+    try:
+        return isinstance(found := _loads(line), dict) and bool(found)
+    except ValueError:
+        return False
+
+
 def _loads(data: bytes):
-    return json.loads(data.decode(), object_pairs_hook=_unique)
+    try:
+        return json.loads(data.decode(), object_pairs_hook=_unique)
+    except RecursionError as error:
+        raise ValueError(_reason(error)) from None
 
 
-def _unique(pairs: list[tuple]) -> dict:
+def _unique(pairs: list[tuple], twice: list[str] | None = None) -> dict:
+    """The pairs as a dict; a name that is there twice is an error, or noted."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         name = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{name!r} is there twice: keep one of the two")
+        fault = f"{name!r} is there twice: keep one of the two"
+        if twice is None:
+            raise ValueError(fault)
+        twice.append(fault)
     return found
 
 
 def _table(data: bytes, header: bytes) -> Iterator[tuple[int, object]]:
     """(line, the row or what is wrong with it) of a table: every cell is text."""
-    separator = max(",;\t", key=lambda mark: header.count(mark.encode()))
-    if separator.encode() not in header and header.strip(b'"').lower() not in ALONE:
+    bare = re.sub(rb'"[^"]*"', b"", header)
+    separator = max(",;\t", key=lambda mark: bare.count(mark.encode()))
+    if separator.encode() not in bare and header.strip(b'"').lower() not in ALONE:
         raise ValueError(
             'no JSONL, JSON array, CSV or Parquet: it needs rows such as {"question": '
             '"...", "answer": "..."}, one on each line'
         )
     data.decode()  # says where it is not UTF-8
     csv.field_size_limit(2**31 - 1)
-    text = (line.decode() for line in io.BytesIO(data))
+    text = io.TextIOWrapper(io.BytesIO(data), "utf-8", newline="")
     reader = csv.reader(text, delimiter=separator, strict=True)
-    names, line = [], 1
+    names, header, line = [], None, 1
     try:
         for cells in reader:
             begins, line = line, reader.line_num + 1
             if any(cells) and not names:
-                names = [cell.strip() for cell in cells]
-                _unique([(name, None) for name in names if name])
+                header = names = [cell.strip() for cell in cells]
                 while names and not names[-1]:  # separators at the end of a line
-                    names.pop()
+                    names = names[:-1]
+                names = [name or f"column {n}" for n, name in enumerate(names, 1)]
+                _unique([(name, None) for name in names])
+            elif [cell.strip("\ufeff ") for cell in cells] == header:
+                yield begins, ValueError("the header again: take this line out")
             elif any(cells[len(names) :]):
                 fault = f"{len(cells)} cells under {len(names)} names: put quotes round"
                 yield begins, ValueError(f"{fault} cells that hold {separator!r}")
@@ -188,6 +287,10 @@ def _reason(fault: object) -> str:
         if fault.doc[fault.pos : fault.pos + 1] == "'":
             reason, remedy = "Python's quotes", "write it with json.dumps"
         return f"not JSON ({reason} at {line}column {fault.colno}): {remedy}"
+    if isinstance(fault, RecursionError):
+        return "nested too deep: no row of texts looks like that"
+    if isinstance(fault, MemoryError):
+        return "does not fit into this computer's memory: give a part of it"
     if isinstance(fault, Exception):
         return str(fault)
     return "not a JSON object but a JSON value: each line must be like {...}"

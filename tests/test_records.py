@@ -181,7 +181,7 @@ def test_breaks_and_quotes_inside_a_cell_do_not_cut_the_row(file):
         (b"\x1f\x8b no gzip", "faq.jsonl: "),
         (b"PAR1 no parquet", "faq.jsonl: "),
         (b"\xd0\xcf\x11\xe0 an old spreadsheet", "save the rows as 'CSV UTF-8'"),
-        (b'{"text": ' + b"[" * 200_000, "faq.jsonl: "),
+        (b'{"text": ' + b"[" * 200_000, "faq.jsonl:1: nested too deep"),
     ],
 )
 def test_what_cannot_be_read_is_named_and_leaves_the_file_as_it_was(
