@@ -23,6 +23,7 @@ html_context = {"default_mode": "auto"}
 html_theme_options = {
     "navbar_persistent": [],  # one field to search in is enough
     "show_navbar_depth": 1,
+    "back_to_top_button": False,  # covers text, and white on orange is hard to read
     "use_download_button": False,  # each lesson has its own under the title
     "use_fullscreen_button": False,
 }
