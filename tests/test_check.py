@@ -14,10 +14,11 @@ Usage = namedtuple("Usage", "total used free")
 
 def test_a_missing_package_is_named_with_its_remedy(monkeypatch, tmp_path):
     pins = "torch==2.13.0\n\n# a comment\nno-such-package==1.0\npytest==0.1\n-e .\n"
+    pins += 'elsewhere==1.0; platform_machine == "s390x"\n'
     (tmp_path / "requirements.txt").write_text(pins)
     monkeypatch.setattr(check, "ROOT", tmp_path)
     message = check.packages()
-    assert "not installed: no-such-package" in message
+    assert "not installed: no-such-package:" in message and "elsewhere" not in message
     assert f"pytest is {pytest.__version__}, not 0.1" in message
     assert "torch" not in message, "a local build such as 2.13.0+cpu is the pinned one"
     assert "make lab" in message and "pip install" in message

@@ -71,9 +71,11 @@ def memory() -> str | None:
 
 
 def pins() -> dict[str, str]:
-    """Package -> version, from requirements.txt."""
+    """Package -> version, from requirements.txt, less those for some machines only."""
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    return dict(line.strip().split("==") for line in lines if "==" in line)
+    return dict(
+        line.strip().split("==") for line in lines if "==" in line and ";" not in line
+    )
 
 
 def packages() -> str | None:

@@ -15,7 +15,6 @@ import importlib.metadata
 import json
 import multiprocessing
 import random
-import resource
 import sys
 import tempfile
 import time
@@ -412,6 +411,8 @@ def tune_cheaper(way: str, rows: list[dict], epochs: int):
 
 def peak_megabytes(way: str) -> int:
     """What four steps take at their peak, beyond what the process held before."""
+    import resource  # not there on Windows, where tests import this module as well
+
     rows = core_rows()[0][:32]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     tune_cheaper(way, rows, epochs=1)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import resource
 
 from helpers import evaluation, inference, models, records, training
 
@@ -118,6 +117,8 @@ def main() -> None:
         "training question",
         {"tuned": mean, "nearest question": nearest.rows.loc[known, "key_fact"]},
     )
+    import resource  # not there on Windows
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"peak memory {peak:.1f} GB")
 
