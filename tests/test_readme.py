@@ -1,10 +1,13 @@
 """Run with `python -m pytest tests/test_readme.py`: seconds, no network.
 
 The README's commands are typed by people who have nothing else to go by. Those that
-install or open a browser are checked for what they name, the others are run.
+install or open a browser are checked for what they name, the others are run. With
+COURSE_FRESH_CLONE=1, minutes and a network, those that install are run as well.
 """
 
+import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -97,3 +100,20 @@ def test_the_commands_for_a_file_of_ones_own_work_as_written(tmp_path):
             assert done.returncode == 0, done.stderr
     assert "generated" in (tmp_path / "answers.jsonl").read_text(encoding="utf-8")
     assert (tmp_path / "merged" / "chat_template.jinja").exists()
+
+
+@pytest.mark.skipif(
+    not os.environ.get("COURSE_FRESH_CLONE"), reason="takes minutes and a network"
+)
+def test_the_set_up_without_make_works_as_written_in_a_fresh_clone(tmp_path):
+    folder = tmp_path / "a folder"
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
+    last = next(n for n, line in enumerate(PLAIN) if line.endswith("tools.check"))
+    for line in PLAIN[: last + 1]:
+        if os.name != "nt":
+            line = line.replace("\\", "/").replace("/Scripts/", "/bin/")
+            line = line.replace("py -3.12", shlex.quote(sys.executable))
+        print(f"$ {line}", flush=True)
+        done = subprocess.run(line, shell=True, cwd=folder, stdout=subprocess.PIPE)
+        assert done.returncode == 0, line
+    assert b"All there." in done.stdout  # by the last of them, tools.check

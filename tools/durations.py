@@ -1,9 +1,10 @@
 """How long each lesson computes: measured by tools.course, told in INSTRUCTORS.md.
 
-    python -m tools.durations [--write] [FILE ...]
+    python -m tools.durations [--write] outputs/course/durations.json [...]
 
 In: files durations.json, as `python -m tools.course` writes them. Out: a table in
 Markdown; with --write also the column "computing" of the plan in INSTRUCTORS.md.
+Standard library only: a job that gathers tables of others needs no set-up.
 """
 
 import argparse
@@ -12,9 +13,7 @@ import re
 import sys
 from pathlib import Path
 
-from tools.course import OUTPUTS, ROOT, write
-
-INSTRUCTORS = ROOT / "INSTRUCTORS.md"
+INSTRUCTORS = Path(__file__).resolve().parents[1] / "INSTRUCTORS.md"
 # | 01 Why finetune | 60 min | 1.5 min | 15 min |
 ROW = re.compile(r"^(\| (\d\d) [^|]+\|[^|]+\| )([\d.]+)( min \|)", re.MULTILINE)
 
@@ -59,21 +58,23 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.durations")
     parser.add_argument(
         "files",
-        nargs="*",
+        nargs="+",
         type=Path,
         metavar="FILE",
-        help="durations.json of one or more runs (default: of the last run here)",
+        help="durations.json of a run, or of several on different computers",
     )
     parser.add_argument(
         "--write", action="store_true", help="into INSTRUCTORS.md as well"
     )
     options = parser.parse_args(argv)
     try:
-        found = read(options.files or [OUTPUTS / "course" / "durations.json"])
+        found = read(options.files)
         print(table(found))
         if options.write:
             text = INSTRUCTORS.read_text(encoding="utf-8")
-            write(INSTRUCTORS, refreshed(text, found))
+            INSTRUCTORS.write_text(
+                refreshed(text, found), encoding="utf-8", newline="\n"
+            )
     except FileNotFoundError as error:
         print(f"{error.filename}: not there; `make course` makes it", file=sys.stderr)
         return 1
