@@ -19,6 +19,7 @@ html_static_path = ["_static"]
 html_css_files = ["style.css"]
 html_extra_path = ["_extra"]
 html_copy_source = False
+html_use_index = False  # the glossary is one
 html_context = {"default_mode": "auto"}
 html_theme_options = {
     "navbar_persistent": [],  # one field to search in is enough

@@ -26,8 +26,9 @@ LOOKS = ((1280, "light"), (390, "light"), (1280, "dark"))
 GRAVE = ("serious", "critical")
 OPEN = "document.querySelectorAll('details').forEach(d => { d.open = true })"
 TOO_WIDE = "document.documentElement.scrollWidth > window.innerWidth"
-# where Tab has been so far
-FOCUSED = "document.activeElement.className + ' ' + document.activeElement.textContent"
+# the link or button where Tab has led; the page as a whole is none
+FOCUSED = """(e => e.matches('a, button') ? e.className + ' ' + e.textContent : '')(
+    document.activeElement)"""
 REACHED = ("search-button", "Run in Colab", "Run in Binder", "Download the notebook")
 
 
