@@ -68,7 +68,7 @@ def _convert(gguf: Path, folder: Path) -> None:
         model.config._name_or_path = "HuggingFaceTB/SmolLM2-135M-Instruct"
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-    (folder / "checksum").write_text(_checksum(folder))
+    (folder / "checksum").write_text(_checksum(folder), encoding="ascii")
 
 
 def _checksum(folder: Path) -> str:
@@ -83,7 +83,7 @@ def _checksum(folder: Path) -> str:
 
 def _stored(folder: Path) -> str:
     path = folder / "checksum"
-    return path.read_text() if path.exists() else ""
+    return path.read_text(encoding="ascii") if path.exists() else ""
 
 
 if __name__ == "__main__":
