@@ -6,10 +6,12 @@ Of other code, or other packages, a notice tells: most changes move no figure.
 
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import warnings
 
 from helpers import records
+from tools import adapters, record
 
 import pytest
 
@@ -75,13 +77,30 @@ def notice(name, recorded):
         return ""
     return (
         f"recorded/{name}.json: {', '.join(since)} changed since it was measured; "
-        f"where that moves its figures: python -m tools.record {name}"
+        f"where that moves its figures: python -m {command(name)}"
     )
 
 
-def test_the_table_of_the_readme_is_the_recorded_one(monkeypatch):
-    from tools import record
+def command(name):
+    """What measures it again."""
+    if name in adapters.RECIPES:
+        return f"tools.adapters --score {name}"
+    if name.startswith("rivals_"):
+        return f"tools.rivals {name.removeprefix('rivals_')}"
+    alone = {"search": "search", "judge": "judging --write"}
+    alone |= {"preferences": "preferences", "rewards": "rewards"}
+    return f"tools.{alone.get(name, f'record {name}')}"
 
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
+def test_each_record_has_a_command_that_makes_it(path):
+    module, *rest = command(path.stem).split()
+    assert importlib.util.find_spec(module)
+    if module == "tools.record":
+        assert rest == [path.stem] and path.stem in record.MEASUREMENTS
+
+
+def test_the_table_of_the_readme_is_the_recorded_one():
     table = record.results_table()
     assert table.count("|\n") >= 6
     begin, end = map(record.MARK.format, record.ENDS)

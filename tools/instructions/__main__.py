@@ -7,6 +7,8 @@ were written; they stand in texts.toml. Rows that are not made here stay as they
 
 from __future__ import annotations
 
+import argparse
+
 from helpers import records
 from tools.instructions import lists, sentences  # noqa: F401, they register makers
 from tools.instructions.parts import MAKERS, TEXTS, Draw
@@ -90,6 +92,10 @@ def all_rows() -> list[dict]:
 
 
 def main() -> None:
+    about = __doc__.partition(":")[0]
+    argparse.ArgumentParser(
+        "python -m tools.instructions", description=about
+    ).parse_args()
     made = all_rows()
     ids = {row["id"] for row in made}
     written = [row for row in records.read(FILE) if row["id"] not in ids]
