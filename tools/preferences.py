@@ -18,7 +18,7 @@ import json
 import random
 import time
 
-from helpers import inference, models, records, templates, training
+from helpers import inference, models, records, templates, tokens, training
 from tools import record, rivals
 from tools.search import LORA
 
@@ -26,15 +26,16 @@ import torch
 
 FOLDER = models.OUTPUTS / "preferences"
 NEW = 48
-PAIRS = 320
+LEARNT = 5  # wordings of a taught fact that it is tuned on; the others make pairs
 LEARNT_BY = 85  # untaught facts that pairs are made of; the other thirty choose
+EPOCHS = 2
 WAYS = [  # loss, learning rate, beta
-    ("dpo", 5e-4, 0.1),
     ("sft", 2e-4, 0.0),
-    ("dpo", 1e-3, 0.1),
+    ("dpo", 3e-4, 0.1),
     ("sft", 5e-4, 0.0),
-    ("dpo", 1e-3, 0.01),
-    ("dpo", 1e-3, 0.3),
+    ("dpo", 3e-4, 0.01),
+    ("dpo", 1e-3, 0.1),
+    ("dpo", 3e-4, 0.3),
 ]
 
 
@@ -47,24 +48,37 @@ def first():
     """(model, tokenizer): the student tuned on the core rows, merged; cached."""
     model, tokenizer = models.load("smollm2")
     tokenizer.chat_template = templates.CHATML
-    rows = records.core(records.load("faq")["train"])
+    rows = taught()[0]
     settings = {key: value for key, value in LORA.items() if key != "seed"}
     tuned = training.finetune(model, tokenizer, rows, cache=True, **settings)
     return tuned.model.merge_and_unload(), tokenizer
 
 
+def taught() -> tuple[list[dict], list[dict]]:
+    """Rows of the core (to tune the first model on, to make pairs of): a model answers
+    the questions that it was tuned on as it never answers new ones, so that pairs of
+    those would teach it to decline whatever is new."""
+    learnt, others, seen = [], [], {}
+    for row in records.core(records.load("faq")["train"]):
+        number = seen[row["fact"]] = seen.get(row["fact"], 0) + 1
+        kept = not row["fact"] or number <= LEARNT
+        (learnt if kept else others).append(row | {"kind": "paraphrase"})
+    return learnt, others
+
+
 def questions() -> tuple[list[dict], list[dict], list[dict], list[dict]]:
     """Rows (to make pairs of, untaught and taught; to choose by; to test).
 
-    Untaught: facts of faq_train outside the core, three wordings each. Taught: every
-    third row of the core, and every other validation question. The test: core facts in
+    Untaught: facts of faq_train outside the core, three wordings each. Taught: the
+    wordings of core facts that the first model was not tuned on. To choose by: the
+    validation questions on the core, and other untaught facts. The test: core facts in
     new words, foreign questions, and facts of the handbook without rows in faq_train.
     """
     faq = {split: list(rows) for split, rows in records.load("faq").items()}
-    taught = {row["fact"] for row in records.core(faq["train"])}
+    core = {row["fact"] for row in records.core(faq["train"])}
     by_fact: dict[str, list] = {}
     for row in faq["train"]:
-        if row["fact"] not in taught:
+        if row["fact"] not in core:
             by_fact.setdefault(row["fact"], []).append(row | {"kind": "unseen"})
     facts = sorted(by_fact)
     random.Random(0).shuffle(facts)
@@ -74,8 +88,7 @@ def questions() -> tuple[list[dict], list[dict], list[dict], list[dict]]:
     ]
     known = [row for row in faq["validation"] if row["core"]]
     test = [row for row in faq["test"] if row["core"] or row["kind"] == "unseen"]
-    learnt = [row | {"kind": "learnt"} for row in records.core(faq["train"])[::3]]
-    return rows[0], learnt + known[::2], known[1::2] + rows[1], test
+    return rows[0], taught()[1], known + rows[1], test
 
 
 def pairs(model, tokenizer) -> list[dict]:
@@ -84,8 +97,8 @@ def pairs(model, tokenizer) -> list[dict]:
     path = FOLDER / "pairs.json"
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))
-    untaught, taught, _, _ = questions()
-    rows = untaught + taught
+    untaught, known, _, _ = questions()
+    rows = untaught + known
     answers = inference.generate(
         [records.prompt(row) for row in rows], model, tokenizer, NEW
     )
@@ -105,7 +118,6 @@ def pairs(model, tokenizer) -> list[dict]:
         elif letter == "W":
             out.append(pair | {"chosen": row["answer"], "about": "foreign"})
     random.Random(0).shuffle(out)
-    out = out[:PAIRS]
     FOLDER.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(out, indent=1) + "\n", encoding="utf-8")
     return out
@@ -122,7 +134,7 @@ def conversational(pair: dict) -> dict:
 
 
 def by_dpo(model, tokenizer, found: list[dict], rate: float, beta: float):
-    """(model, log) after one epoch of DPO by TRL, LoRA of rank 16, batches of 8."""
+    """(model, log) after DPO by TRL, LoRA of rank 16, batches of 8."""
     import datasets
     import peft
     import trl
@@ -144,7 +156,7 @@ def by_dpo(model, tokenizer, found: list[dict], rate: float, beta: float):
             output_dir=str(FOLDER / "trl"),
             beta=beta,
             learning_rate=rate,
-            num_train_epochs=1,
+            num_train_epochs=EPOCHS,
             per_device_train_batch_size=8,
             lr_scheduler_type="linear",
             warmup_steps=5,
@@ -163,10 +175,16 @@ def by_dpo(model, tokenizer, found: list[dict], rate: float, beta: float):
 
 
 def by_sft(model, tokenizer, found: list[dict], rate: float):
-    """(model, log) after one epoch of SFT on the preferred answers of the pairs."""
+    """(model, log) after SFT on the preferred answers of the pairs."""
     rows = [{"question": p["question"], "answer": p["chosen"]} for p in found]
     tuned = training.finetune(
-        model, tokenizer, rows, method="lora", rank=16, learning_rate=rate, epochs=1
+        model,
+        tokenizer,
+        rows,
+        method="lora",
+        rank=16,
+        learning_rate=rate,
+        epochs=EPOCHS,
     )
     return tuned.model.merge_and_unload(), tuned.log.to_dict("records")
 
@@ -199,12 +217,34 @@ def answered(model, tokenizer, rows: list[dict]) -> list[str]:
     return inference.generate(prompts, model, tokenizer, NEW)
 
 
+@torch.inference_mode()
+def sureness(model, tokenizer, rows: list[dict], answers: list[str]) -> list[float]:
+    """For each answer of the model the log-probability of its least likely token: what
+    a threshold for declining could be set on, without more tuning."""
+    out = []
+    for row, answer in zip(rows, answers, strict=True):
+        talk = [*records.prompt(row), {"role": "assistant", "content": answer}]
+        batch = tokens.collate([tokens.encode(talk, tokenizer)], tokenizer.pad_token_id)
+        ids, labels = batch["input_ids"], batch["labels"][0, 1:]
+        said = model(input_ids=ids).logits[0, :-1].float().log_softmax(-1)
+        learnt = labels != -100
+        each = said[learnt].gather(1, labels[learnt][:, None])
+        out.append(round(each.min().item(), 3))
+    return out
+
+
 def score(found: str) -> None:
     """The test, once, for settings that have been chosen."""
     path = FOLDER / f"{found}.json"
     said = json.loads(path.read_text(encoding="utf-8"))
-    rows = questions()[3]
-    said["test"] = answered(*models.load(str(FOLDER / found)), rows)
+    _, _, choosing, rows = questions()
+    model, tokenizer = models.load(str(FOLDER / found))
+    said["test"] = answered(model, tokenizer, rows)
+    if said["way"][0] == "first":
+        said["sureness"] = {
+            "choosing": sureness(model, tokenizer, choosing, said["answers"]),
+            "test": sureness(model, tokenizer, rows, said["test"]),
+        }
     path.write_text(json.dumps(said, indent=1), encoding="utf-8")
     print(found, outcomes(said["test"], rows), flush=True)
 
@@ -240,6 +280,8 @@ def write() -> None:
         if "test" in said:
             ways[name(way)]["test"] = rivals.outcomes(said["test"], test)
             ways[name(way)]["answers"] = said["test"]
+        if "sureness" in said:
+            ways[name(way)]["sureness"] = said["sureness"]
     record.keep(
         "preferences",
         "the student, tuned on the core rows, then tuned on pairs of its own answers; "
