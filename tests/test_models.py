@@ -216,7 +216,7 @@ def test_merging_writes_over_nothing_and_leaves_nothing_half_done(
         (adapter, tmp_path / "full", "no empty folder"),
         (adapter, tmp_path / "full" / "mine", "no empty folder"),
         (adapter, "", "no empty folder"),
-        (adapter, "/dev/null/x", "no empty folder"),
+        (adapter, tmp_path / "full" / "mine" / "x", "no empty folder"),
         (start, tmp_path / "out", "holds no adapter"),
         (tmp_path / "nowhere", tmp_path / "out", "holds no adapter"),
     ]:

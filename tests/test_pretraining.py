@@ -349,7 +349,7 @@ def test_the_card_states_the_size_and_parameters_of_the_files():
 
 
 def test_the_card_states_the_tokens_and_steps_of_the_log():
-    rows = list(csv.DictReader((TINY / "training_log.csv").open()))
+    rows = list(csv.DictReader((TINY / "training_log.csv").open(encoding="utf-8")))
     assert card_figure("tokens") == int(rows[-1]["tokens"])
     assert card_figure("optimizer steps") == int(rows[-1]["step"]) == len(rows)
     losses = [float(row["loss"]) for row in rows]
