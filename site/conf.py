@@ -22,6 +22,7 @@ html_copy_source = False
 html_use_index = False  # the glossary is one
 html_context = {"default_mode": "auto"}
 html_theme_options = {
+    "footer_content_items": ["copyright.html"],
     "navbar_persistent": [],  # one field to search in is enough
     "show_navbar_depth": 1,
     "back_to_top_button": False,  # covers text, and white on orange is hard to read
