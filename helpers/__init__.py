@@ -3,7 +3,10 @@
 What is set here is read by torch when it is imported, so import helpers before torch.
 """
 
+import _thread
 import os
+import sys
+import threading
 
 # Large memory pages make a training step 1.1 to 1.2 times faster on Linux, where small
 # ones spend that time in page faults.
@@ -13,3 +16,24 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 # price is a tenth of the time alone (benchmarks/sharing.py).
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+def _once_more(lost, show=sys.unraisablehook):
+    """Ctrl-C that fell into a destructor, where Python drops it, comes again."""
+    if lost.exc_type is not KeyboardInterrupt:
+        return show(lost)
+    timer = threading.Timer(0.05, _thread.interrupt_main)
+    timer.daemon = True
+    timer.start()
+
+
+def _stopped(kind, error, trace, show=sys.excepthook):
+    """Ctrl-C ends a command by a line, also while it imports."""
+    if not issubclass(kind, KeyboardInterrupt):
+        return show(kind, error, trace)
+    print("\nstopped; the same command begins anew", file=sys.stderr)
+
+
+sys.unraisablehook = _once_more
+if sys.argv[:1] == ["-m"]:  # as it is while `python -m helpers.NAME` looks for NAME
+    sys.excepthook = _stopped

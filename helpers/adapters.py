@@ -7,15 +7,16 @@ the chat template travels in the file.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import subprocess
 import sys
-import tempfile
 import warnings
 from pathlib import Path
 
-from helpers import models, runs
+from helpers import models, runs, whole
 
 import peft
 import safetensors.torch
@@ -90,13 +91,11 @@ def merge(folder: str, output: str) -> None:
     ):
         raise OSError(f"{output!r} is no empty folder of yours: choose another one")
     model, tokenizer = models.load(folder)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with models.silent(), tempfile.TemporaryDirectory(dir=target.parent) as temporary:
-        made = Path(temporary) / "merged"
+    with models.silent(), whole.beside(target) as made:
         merged = model.float().merge_and_unload()
         merged.to(model.base_model.model.config.dtype).save_pretrained(made)
         tokenizer.save_pretrained(made)
-        os.replace(made, target)
+        whole.seal(made)
 
 
 def export(folder: str, output: str, bits: int = 16) -> None:
@@ -118,18 +117,16 @@ def export(folder: str, output: str, bits: int = 16) -> None:
     is_adapter = (source / "adapter_config.json").is_file()
     if not is_adapter and not (source / "config.json").is_file():
         raise OSError(f"{folder} holds no model (no config.json, adapter_config.json)")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
-        plain, made = source, Path(temporary) / target.name
+    with whole.beside(target) as made:
+        plain = source
         if is_adapter:
-            plain = Path(temporary) / target.stem
+            plain = made.with_suffix("")
             merge(str(source), str(plain))
         _convert(plain, made, BITS[bits])
         if bits == 4:
-            rounded = Path(temporary) / "rounded.gguf"
+            rounded = made.with_name("rounded.gguf")
             _round(made, rounded)
-            made = rounded
-        os.replace(made, target)
+            os.replace(rounded, made)
 
 
 def _convert(folder: Path, output: Path, kind: str) -> None:
@@ -143,6 +140,8 @@ def _convert(folder: Path, output: Path, kind: str) -> None:
     )
     if done.returncode or not output.exists():
         last = (done.stderr.strip() or "no message").splitlines()[-1]
+        if re.search(r"Errno 28|requested and \d+ written", last):  # numpy's words
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         raise OSError(f"llama.cpp's converter does not take {folder}: {last}")
 
 

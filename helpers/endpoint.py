@@ -3,9 +3,11 @@
 import contextlib
 import os
 import re
+import time
 
 from helpers import models
 
+import httpx2
 import openai
 from tqdm import tqdm
 
@@ -23,6 +25,21 @@ class EndpointError(OSError):
     answers: list[str] | tuple = ()
 
 
+class _Timed(httpx2.SyncByteStream):
+    """The rest of an answer, given up where it has not ended after so many seconds: the
+    client's own limit is for each piece, and a server may send one now and then."""
+
+    def __init__(self, parts: httpx2.SyncByteStream, seconds: float):
+        self.parts, self.seconds, self.close = parts, seconds, parts.close
+
+    def __iter__(self):
+        ends = time.monotonic() + self.seconds
+        for part in self.parts:
+            yield part
+            if time.monotonic() > ends:
+                raise httpx2.ReadTimeout(f"no end of it in {self.seconds} s")
+
+
 class _Client(openai.OpenAI):
     default_headers = {"Content-Type": "application/json"}  # none of the environment
 
@@ -31,8 +48,9 @@ class Endpoint:
     """A model on a server that speaks OpenAI's chat protocol, asked like a local one.
 
     url: such as "http://localhost:8000/v1"; model: its name there; timeout: seconds to
-    wait for an answer, in each of three tries. The key is read from COURSE_ENDPOINT_KEY
-    and sent to no other server. Raises EndpointError if url or key cannot be one.
+    wait for an answer, and as long again for its end, in each of three tries. The key
+    is read from COURSE_ENDPOINT_KEY and sent to no other server. Raises EndpointError
+    if url or key cannot be one.
     """
 
     def __init__(self, url: str, model: str, timeout: float = 120):
@@ -51,6 +69,8 @@ class Endpoint:
         here = re.fullmatch(r"localhost|127\..*|0\.0\.0\.0|\[::1\]", parts[1].lower())
         limits = openai.Timeout(timeout, connect=10)
         http = openai.DefaultHttpxClient(timeout=limits, trust_env=not here)  # no proxy
+        http.event_hooks["response"] = [self._in_time]
+        self._seconds = timeout
         # given no key, the library would send OPENAI_API_KEY
         self._client = _Client(base_url=base, api_key=key or "no-key", http_client=http)
         self._way = "max_tokens", {"temperature": 0}  # until the server wants another
@@ -91,6 +111,9 @@ class Endpoint:
                 failure.answers = answers
                 raise failure from None
         return answers[0] if single else answers
+
+    def _in_time(self, reply: httpx2.Response) -> None:
+        reply.stream = _Timed(reply.stream, self._seconds)
 
     def _ask(self, prompt, room: int, limit: str, greedy: dict) -> str:
         if isinstance(prompt, str):

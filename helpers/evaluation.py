@@ -15,7 +15,7 @@ import textwrap
 from collections import Counter
 from typing import NamedTuple
 
-from helpers import models, records
+from helpers import models, records, whole
 
 import numpy as np
 import pandas as pd
@@ -342,9 +342,8 @@ def _compare(paired: pd.Series, groups) -> tuple[float, float, str]:
 
 def _keep(found: Verdict, lesson: str) -> None:
     folder = models.CACHE.parent / "verdicts"
-    folder.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"\W+", "-", found.claim.lower()).strip("-")[:60]
     name += "-" + hashlib.sha256(found.claim.encode()).hexdigest()[:6]
     content = found._asdict() | {"figures": found.figures.to_dict("records")}
     text = json.dumps({"lesson": lesson, **content}, indent=1)
-    (folder / f"{lesson}-{name}.json").write_text(text)
+    whole.write(folder / f"{lesson}-{name}.json", text)

@@ -18,11 +18,12 @@ import sys
 import warnings
 from pathlib import Path
 
-from helpers import records, smollm2, templates
+from helpers import records, smollm2, templates, whole
 
 import tokenizers
 import torch
 import transformers
+from httpx2 import HTTPError
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import cached_file
@@ -149,6 +150,7 @@ def load(name: str, dtype: torch.dtype | None = None, instead: str | None = None
         print(f"Get it (99 MB) with:  {smollm2.COMMAND}")
         return load(instead, dtype)
     folder = folder_of(name)
+    whole.check(folder)
     if (folder / "adapter_config.json").is_file():
         from helpers import adapters  # peft takes a second to import
 
@@ -167,8 +169,7 @@ def load(name: str, dtype: torch.dtype | None = None, instead: str | None = None
         print(f"The hub does not answer: {instead} stands in for {name}.")
         return load(instead, dtype)
     model.name_or_path = name  # what an adapter calls its base
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     tokenizer.given = False
     if isinstance(tokenizer.chat_template, dict):  # several: that for conversations
         tokenizer.chat_template = tokenizer.get_chat_template()
@@ -185,8 +186,7 @@ def set_ends(model, tokenizer) -> None:
     A model's own sampling settings would make runs differ; its own ends stay.
     """
     ends = model.generation_config.eos_token_id
-    ends = {*ends} if isinstance(ends, list) else {ends}
-    ends |= {tokenizer.eos_token_id}
+    ends = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id}
     with contextlib.suppress(ValueError):  # a template that refuses so short a talk
         ends.add(tokenizer.convert_tokens_to_ids(templates.end_of_turn(tokenizer)))
     model.generation_config = transformers.GenerationConfig(
@@ -275,7 +275,7 @@ def _from_pretrained(name, folder, dtype):
             ignore_mismatched_sizes=True,  # named below, with all that is wrong
             **safe,
         )
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError, HTTPError) as error:
         known = reason(error)
         if Path(folder).is_dir() or known in REASONS.values():
             raise OSError(f"{folder} does not load as a model: {known}") from error

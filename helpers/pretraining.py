@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+from helpers import whole
 from helpers.models import native_bfloat16, quiet
 
 import numpy as np
@@ -123,7 +124,11 @@ def pretrain(
     settings |= {"seed": seed, "data": zlib.crc32(sequences.numpy().tobytes())}
     log = []
     if checkpoint and checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+        try:
+            state = torch.load(checkpoint, weights_only=True)
+        except Exception as error:  # torch's are of many kinds
+            fault = f"{checkpoint} is damaged ({type(error).__name__})"
+            raise OSError(f"{fault}: delete it, and the run begins anew") from None
         if state["settings"] != settings:
             raise ValueError(
                 f"{checkpoint} is of a run with {state['settings']}, this one has "
@@ -164,8 +169,9 @@ def pretrain(
             states = [optimizer.state_dict() for optimizer in optimizers]
             state = {"model": model.state_dict(), "optimizers": states}
             partial = checkpoint.with_suffix(".partial")  # a kill leaves the old whole
-            torch.save(state | {"settings": settings, "log": log}, partial)
-            os.replace(partial, checkpoint)
+            with whole.told(checkpoint):
+                torch.save(state | {"settings": settings, "log": log}, partial)
+                os.replace(partial, checkpoint)
             saved = time.monotonic()
         report(row)
     model.eval()

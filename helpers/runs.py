@@ -11,11 +11,10 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import zipfile
 from pathlib import Path
 
-from helpers import models
+from helpers import models, whole
 
 import filelock
 import pandas as pd
@@ -25,6 +24,11 @@ import transformers
 
 TRAINED = "trained.safetensors"  # of a checkpoint: the weights that are being trained
 STATE = "trainer_state.json"  # written last
+CONFIGS = ("config.json", "adapter_config.json")  # which make a folder a model
+GO_ON = "free some space and run the same again: it goes on from its last checkpoint"
+
+_held: dict[Path, filelock.FileLock] = {}  # by folders that this process trains into
+_written: list[Path] = []  # the checkpoint that is being written
 
 
 def digest(text: str) -> str:
@@ -84,7 +88,9 @@ def read(folder: Path) -> dict:
 def finished(folder: Path, settings: dict) -> bool:
     """Whether folder holds this very run, finished. FileExistsError for another one."""
     if not (folder / "run.json").exists():
-        if folder.exists() and any(folder.iterdir()):
+        ours = {folder / "run.tmp", folder / "checkpoints"}  # of one killed at once
+        ours |= {folder / "checkpoints" / "lock"}
+        if folder.exists() and any(path not in ours for path in folder.rglob("*")):
             raise FileExistsError(
                 f"{folder} is not empty and holds no run of finetune: "
                 "choose another folder, or delete it"
@@ -103,17 +109,38 @@ def finished(folder: Path, settings: dict) -> bool:
 
 
 def begin(folder: Path, settings: dict) -> None:
-    """Note the settings of a run that is about to begin or to go on."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Note the settings of a run that is about to begin or to go on.
+
+    OSError when another process trains into this folder.
+    """
+    with whole.told(folder):
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / "checkpoints" / "lock")
+        lock = _held.setdefault(folder.resolve(), lock)
+    try:
+        if not lock.is_locked:
+            lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise OSError(
+            f"{folder}: another process is tuning into it: wait until that has ended "
+            "(or restart the kernel that began it), or choose another folder"
+        ) from None
     _write(folder / "run.json", json.dumps(settings, indent=1))
 
 
 def forget(folder: Path) -> None:
     """Leave nothing of a run that came to nothing, so that another may begin there."""
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    _let_go(folder)
     (folder / "run.json").unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         folder.rmdir()
+
+
+def _let_go(folder: Path) -> None:
+    """Drop the checkpoints, and let others train into the folder."""
+    if lock := _held.pop(folder.resolve(), None):
+        lock.release(force=True)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 
 def can_hold(folder: Path) -> bool:
@@ -146,16 +173,22 @@ def save_trained(model, folder: str) -> None:
     """Write the weights that are being trained, and those alone."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     kept = {n: p.data for n, p in model.named_parameters() if p.requires_grad}
-    safetensors.torch.save_file(kept, Path(folder) / TRAINED)
+    with whole.told(Path(folder), GO_ON):
+        safetensors.torch.save_file(kept, Path(folder) / TRAINED)
+    _written[:] = [Path(folder)]
 
 
 @contextlib.contextmanager
 def unchecked():
-    """torch.save without its checksums, which nobody reads: half of its time."""
+    """torch.save without its checksums, half of its time; then the checkpoint's own
+    (whole.SUMS), a tenth of that."""
     before = torch.serialization.get_crc32_options()
     torch.serialization.set_crc32_options(False)
     try:
-        yield
+        with whole.told(Path(*_written), GO_ON):
+            yield
+            if _written:  # where this process writes one
+                whole.seal(_written.pop())
     finally:
         torch.serialization.set_crc32_options(before)
 
@@ -178,13 +211,21 @@ def last_checkpoint(folder: Path) -> Path | None:
         place = path.parent
         file = path
         try:
-            json.loads(path.read_text(encoding="utf-8"))
+            state = json.loads(path.read_text(encoding="utf-8"))
+            if f"checkpoint-{state['global_step']}" != place.name:
+                raise ValueError(f"it is of step {state['global_step']}")
+            if bad := next(whole.damaged(place), None):
+                file = bad
+                raise ValueError("its SHA-256 differs")
             file = place / TRAINED
             with safetensors.safe_open(file, "pt") as weights:
                 weights.keys()
             states = [place / "optimizer.pt", place / "scheduler.pt"]
             for file in [*states, *place.glob("rng_state*")]:
                 zipfile.ZipFile(file).close()  # whose end says whether it is whole
+            for file in place.glob("rng_state*"):
+                if zipfile.ZipFile(file).testzip():
+                    raise ValueError("its checksum differs")
             return place
         except Exception as error:  # each format has kinds of its own
             reason = " ".join(str(error).split())[:100] or type(error).__name__
@@ -195,6 +236,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 def load(model, folder: Path, method: str):
     """The model with the weights of a finished run, as `finetune` gives it; its log."""
     try:
+        whole.check(folder)
         log = pd.read_csv(folder / "training_log.csv")
         if method == "lora":
             import peft
@@ -216,17 +258,22 @@ def load(model, folder: Path, method: str):
 
 def save(model, tokenizer, log, folder: Path, settings: dict) -> None:
     """Write a tuned model beside, then move it in; run.json, written last, ends it."""
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+    made = folder / "checkpoints" / "tuned"
+    shutil.rmtree(made, ignore_errors=True)
+    with whole.told(folder, GO_ON):
         # embeddings are not trained; to look for new ones, peft would ask the hub
         kept = {"save_embedding_layers": False} if hasattr(model, "peft_config") else {}
-        model.save_pretrained(temporary, **kept)
-        tokenizer.save_pretrained(temporary)
-        (Path(temporary) / "README.md").unlink(missing_ok=True)  # peft's empty card
-        log.to_csv(Path(temporary) / "training_log.csv", index=False)
-        for path in Path(temporary).iterdir():
+        model.save_pretrained(made, **kept)
+        tokenizer.save_pretrained(made)
+        (made / "README.md").unlink(missing_ok=True)  # peft's empty card
+        log.to_csv(made / "training_log.csv", index=False)
+        whole.seal(made)
+        for name in CONFIGS:  # without it, and until it comes last, nothing loads
+            (folder / name).unlink(missing_ok=True)
+        for path in sorted(made.iterdir(), key=lambda path: path.name in CONFIGS):
             os.replace(path, folder / path.name)
-    _write(folder / "run.json", json.dumps(settings, indent=1))
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        _write(folder / "run.json", json.dumps(settings, indent=1))
+    _let_go(folder)
 
 
 def stopped(folder: Path) -> str:
@@ -239,6 +286,7 @@ def stopped(folder: Path) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with whole.told(path):
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)

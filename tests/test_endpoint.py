@@ -386,6 +386,28 @@ def test_a_slow_answer_is_not_waited_for_without_end(serve, sleeps):
     assert "a longer timeout" in str(error)
 
 
+def test_an_answer_without_end_is_not_waited_for(serve, sleeps, monkeypatch):
+    """The client's time-out is for each piece; a server may send one now and then."""
+    waits = threading.Event()
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.got.append(1)
+        self.send_response(200)
+        self.send_header("Content-Length", "999999")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while not waits.wait(0.1):
+                self.wfile.write(b" ")
+
+    monkeypatch.setattr(Handler, "do_POST", do_POST)
+    server, start = serve(), time.monotonic()
+    error = failure(Endpoint(server.url, "parrot", timeout=0.3))
+    waits.set()
+    assert len(server.got) == TRIES and time.monotonic() - start < 15
+    assert "a longer timeout" in str(error)
+
+
 def test_a_server_that_is_not_there_is_said_to_be_so(sleeps):
     url = f"http://127.0.0.1:{free_port()}/v1"
     error = failure(Endpoint(url, "parrot"))

@@ -136,6 +136,14 @@ def test_a_killed_run_goes_on_along_the_same_curve(
         torch.testing.assert_close(weights, model.state_dict()[name], atol=1e-4, rtol=0)
 
 
+def test_a_damaged_checkpoint_is_told_in_a_line(model, sequences, tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes(b"half")
+    with pytest.raises(OSError, match="checkpoint.pt is damaged .*: delete it"):
+        pretraining.pretrain(
+            model, sequences, 128, 1e-3, 4, 0, tmp_path / "checkpoint.pt"
+        )
+
+
 def test_a_checkpoint_of_other_settings_is_refused_by_name(model, sequences, tmp_path):
     checkpoint = tmp_path / "checkpoint.pt"
     pretraining.pretrain(

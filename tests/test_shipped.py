@@ -7,7 +7,7 @@ that they still answer as they were recorded.
 import json
 import re
 
-from helpers import inference, models, records, runs, smollm2, templates
+from helpers import inference, models, records, runs, smollm2, templates, whole
 from tools import record, search
 from tools.adapters import CHOSEN, FILES, RECIPES, SHIPPED
 from tools.jobs import JOBS, prepared
@@ -28,7 +28,8 @@ def recorded(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_an_adapter_is_whole_small_and_in_bfloat16(name):
     folder = SHIPPED / name
-    assert {path.name for path in folder.iterdir()} == {*FILES, "README.md"}
+    assert {path.name for path in folder.iterdir()} == {*FILES, "README.md", whole.SUMS}
+    whole.check(folder)
     with safe_open(folder / "adapter_model.safetensors", "pt") as file:
         assert {file.get_slice(key).get_dtype() for key in file.keys()} == {"BF16"}
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))

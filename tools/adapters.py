@@ -18,7 +18,7 @@ import json
 import shutil
 from pathlib import Path
 
-from helpers import inference, models, records, templates, training
+from helpers import inference, models, records, templates, training, whole
 from tools import record
 from tools.jobs import JOBS, prepared
 
@@ -77,6 +77,7 @@ def tune(name: str, seed: int) -> Path:
     folder.mkdir(exist_ok=True)
     for file in FILES:
         shutil.copy(tuned.folder / file, folder / file)
+    whole.seal(folder)
     return folder
 
 
@@ -137,7 +138,7 @@ prompt = records.prompt({{"question": "..."}})
 print(inference.generate(prompt, model, tokenizer, max_new_tokens={job.new}))
 ```
 """
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    whole.write(folder / "README.md", card)
 
 
 def score(name: str, seed: int, folder: Path) -> dict[str, str]:

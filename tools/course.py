@@ -15,6 +15,8 @@ import sys
 import time
 from pathlib import Path
 
+from helpers.whole import write
+
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
@@ -102,14 +104,6 @@ def clean(nb: nbformat.NotebookNode) -> None:
         cell.metadata.pop("execution", None)
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET, None)
-
-
-def write(path: Path, text: str) -> None:
-    """All or nothing: a reader, or a full disk, never leaves half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def run_lesson(notebook: Path, output: Path, in_place: bool) -> str | None:

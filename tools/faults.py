@@ -65,7 +65,8 @@ MB = 1_000_000
 # What a line that says what to do has a word of.
 REMEDY = re.compile(
     r"free some|choose|delete|again|get it|get that|give |copy|save it|wait|mend|"
-    r"goes on|begins anew|Get it|Check|Start|Set |remove|is ready",
+    r"goes on|begins anew|Check|Start|Set |remove|is ready",
+    re.IGNORECASE,
 )
 
 
@@ -152,11 +153,12 @@ def at_write(number: int, folder: Path, then: Callable[[], None]):
 
 
 def refusal(said: str) -> None:
-    """Lost unless the last line says what to do, and nothing is a traceback."""
-    line = (said.strip().splitlines() or [""])[-1]
+    """Lost unless a line at the end says what to do, and nothing is a traceback."""
+    lines = said.strip().splitlines() or [""]
+    line = lines[-1]
     if "Traceback" in said:
         raise Lost(f"a traceback: {line[:150]}")
-    if not REMEDY.search(line):
+    if not REMEDY.search(" ".join(lines[-9:])):
         raise Lost(f"no remedy: {line[:150]!r}")
 
 
@@ -338,17 +340,26 @@ def lesson(place: Path) -> int:
     return course.run([place / "01_a.ipynb"], place / "outputs", in_place=True)
 
 
-def is_file(name: str, new: Callable[[str], bool], old: Callable[[str], bool]):
-    """(whole, half) of a file that was `old` before and is to be `new`."""
+def on_file(call, name: str, old: str, new: Callable[[str], bool], room=MB) -> Work:
+    """A work that replaces a file: it may be the old one or the new, never a part."""
 
-    def whole(place):
-        return None if new((place / name).read_text()) else "the old file"
+    def sure(text: str) -> bool:
+        with contextlib.suppress(ValueError, LookupError):
+            return bool(new(text))
+        return False
 
-    def half(place):
+    def before(place: Path) -> None:
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(old)
+
+    def whole(place: Path) -> str | None:
+        return None if sure((place / name).read_text()) else "the old file"
+
+    def half(place: Path) -> str | None:
         text = (place / name).read_text()
-        return None if new(text) or old(text) else f"{name} is neither old nor new"
+        return None if text == old or sure(text) else f"{name}, neither old nor new"
 
-    return whole, half
+    return Work(call, whole, before, half, room)
 
 
 def verdict(place: Path) -> int:
@@ -389,14 +400,6 @@ def pretrained(place: Path) -> str | None:
     return None if found == (place / "sum").read_text() else "another model"
 
 
-def with_old(name: str, text: str) -> Callable[[Path], None]:
-    def before(place: Path) -> None:
-        (place / name).parent.mkdir(parents=True, exist_ok=True)
-        (place / name).write_text(text)
-
-    return before
-
-
 def is_rows(word: str) -> Callable[[str], bool]:
     return lambda text: text == f'{{"text": "{word}"}}\n' * 2000
 
@@ -427,31 +430,20 @@ WORKS = {
         half=lambda place: None,
         room=800 * MB,
     ),
-    "lesson": Work(
+    "lesson": on_file(
         lesson,
-        *is_file("01_a.ipynb", lambda t: '"new\\n' in t and json.loads(t), OLD.__eq__),
+        "01_a.ipynb",
+        OLD,
+        lambda text: '"new\\n' in text and bool(json.loads(text)),
         room=3 * MB,
-    )._replace(before=with_old("01_a.ipynb", OLD)),
-    "verdict": Work(verdict, lambda place: None, room=MB),
-    "record": Work(keep, lambda place: None, room=MB),
-    "rows": Work(write_rows, lambda place: None, room=MB),
+    ),
+    "verdict": on_file(verdict, VERDICT, "{}", lambda text: json.loads(text)["claim"]),
+    "record": on_file(keep, "x.json", "{}", lambda text: json.loads(text)["measured"]),
+    "rows": on_file(
+        write_rows, "rows.jsonl", '{"text": "old"}\n' * 2000, is_rows("new")
+    ),
     "pretrain": Work(pretrain, pretrained, half=lambda place: None, room=4 * MB),
 }
-for name, file, old, new in [
-    ("verdict", VERDICT, '{"lesson": "01"}', lambda t: json.loads(t)["claim"]),
-    ("record", "x.json", '{"marks": ""}', lambda t: json.loads(t)["measured"]),
-    ("rows", "rows.jsonl", '{"text": "old"}\n' * 2000, is_rows("new")),
-    ("lesson", "01_a.ipynb", OLD, lambda t: '"new\\n' in t and bool(json.loads(t))),
-]:
-
-    def sure(text, new=new):
-        with contextlib.suppress(ValueError, LookupError):
-            return bool(new(text))
-        return False
-
-    whole, half = is_file(file, sure, old.__eq__)
-    before = with_old(file, old)
-    WORKS[name] = WORKS[name]._replace(whole=whole, half=half, before=before)
 
 
 def learn(name: str) -> None:
@@ -1036,6 +1028,8 @@ def one(task: tuple[int, int, str]) -> tuple[str, str, str, float]:
         result, detail = "LOST", str(lost)
     except Skipped as reason:
         result, detail = "skipped", str(reason)
+    except subprocess.TimeoutExpired as late:
+        result, detail = "LOST", f"hangs: not done after {late.timeout:.0f} s"
     except Exception:
         result, detail = "LOST", traceback.format_exc().strip()[-300:]
     shutil.rmtree(place.parent, ignore_errors=True)
@@ -1074,6 +1068,8 @@ def main(arguments: list[str] | None = None) -> int:
     if not names:
         parser.error(f"no such kind: give {', '.join([*WAYS, 'byte', 'hub'])}, ...")
     torch.set_num_threads(1)
+    # a shell may have it ignored in the background, and so would what is started here
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     started, table = time.perf_counter(), {}
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         missing = prepare(Path(folder), names)
@@ -1083,7 +1079,8 @@ def main(arguments: list[str] | None = None) -> int:
             if name.split()[1] not in missing
         ]
         with multiprocessing.get_context("fork").Pool(options.at_once) as pool:
-            for name, result, detail, seconds in pool.imap_unordered(one, tasks):
+            found = pool.imap_unordered(one, tasks)
+            for name, result, detail, seconds in found:
                 print(f"{result:7} {name:34} {seconds:5.1f} s  {detail}", flush=True)
                 counts = table.setdefault(name, {"ok": 0, "LOST": 0, "skipped": 0})
                 counts[result] += 1

@@ -33,6 +33,7 @@ from helpers import (
     templates,
     tokens,
     training,
+    whole,
 )
 from tools import tickets
 from tools.student import NEW, SETTINGS, tune
@@ -58,7 +59,6 @@ def version(package: str) -> str:
 
 def keep(name: str, measured: str, files: list[str], result: dict) -> None:
     """Write data/recorded/NAME.json; files: paths under data/."""
-    FOLDER.mkdir(exist_ok=True)
     found = {
         "measured": measured,
         "files": {f: sha256(records.DATA / f) for f in files},
@@ -66,9 +66,7 @@ def keep(name: str, measured: str, files: list[str], result: dict) -> None:
         "packages": {name: version(name) for name in PACKAGES},
     }
     path = FOLDER / f"{name}.json"
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(found | result, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    whole.write(path, json.dumps(found | result, indent=1) + "\n")
     print(f"{path.relative_to(ROOT)} written", flush=True)
 
 
@@ -332,10 +330,7 @@ def points(name: str, files: list[str], settings: dict) -> tuple[dict, Callable]
 
     def add(point: str, value) -> None:
         found["points"][point] = value
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(found), encoding="utf-8")
-        partial.replace(path)
+        whole.write(path, json.dumps(found))
 
     return found["points"], add
 
@@ -683,9 +678,7 @@ def write_table() -> None:
     before, _, rest = text.partition(begin)
     _, _, after = rest.partition(end)
     table = f"{begin}\n{results_table()}\n{end}"
-    partial = path.with_suffix(".partial")
-    partial.write_text(before + table + after, encoding="utf-8")
-    partial.replace(path)
+    whole.write(path, before + table + after)
 
 
 MEASUREMENTS = {

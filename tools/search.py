@@ -21,7 +21,7 @@ import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 
-from helpers import inference, models, records, runs, templates, training
+from helpers import inference, models, records, runs, templates, training, whole
 from tools import record
 from tools.jobs import JOBS, prepared
 
@@ -156,10 +156,8 @@ def run(settings: dict, threads: int | None = None) -> None:
         "last_loss": round(float(tuned.log["loss"].tail(50).mean()), 4),
         "seconds": round(time.perf_counter() - started),
     }
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    partial = FOLDER / f"{name(settings)}.partial"
-    partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    partial.replace(FOLDER / f"{name(settings)}.json")
+    text = json.dumps(found, indent=1) + "\n"
+    whole.write(FOLDER / f"{name(settings)}.json", text)
     shares = {k: f"{v.count('1') / len(v):.3f}" for k, v in found["marks"].items()}
     print(name(settings), f"{total(found):.3f}", shares, flush=True)
 

@@ -9,7 +9,7 @@ Each prints its options with --help.
 import argparse
 from pathlib import Path
 
-from helpers import pretraining
+from helpers import pretraining, whole
 from tools.tiny import corpus
 
 import torch
@@ -83,6 +83,7 @@ def train(options: argparse.Namespace) -> None:
         "{step},{tokens},{loss:.4f},{learning_rate:.3e}".format(**row) for row in log
     ]
     (options.output / "training_log.csv").write_text("\n".join(lines) + "\n")
+    whole.seal(options.output)
     (options.corpus / "checkpoint.pt").unlink(missing_ok=True)
     held_out = corpus.read_texts(options.corpus / "heldout.jsonl")
     score = pretraining.bits_per_byte(
