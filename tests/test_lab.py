@@ -26,7 +26,7 @@ COMMANDS = {
 
 def status(address: str) -> int:
     try:
-        with urllib.request.urlopen(address, timeout=10) as answer:
+        with urllib.request.urlopen(address, timeout=60) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code
@@ -46,10 +46,13 @@ def server(tmp_path):
     )
     try:
         deadline = time.monotonic() + 120
-        while not (files := list(tmp_path.glob("jpserver-*.json"))):
+        written = ""
+        while not written.endswith("}"):  # whole
             assert started.poll() is None and time.monotonic() < deadline
             time.sleep(0.1)
-        yield json.loads(files[0].read_text(encoding="utf-8"))
+            for file in tmp_path.glob("jpserver-*.json"):
+                written = file.read_text(encoding="utf-8")
+        yield json.loads(written)
     finally:
         started.terminate()
         started.wait(timeout=60)
