@@ -18,7 +18,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from helpers import records, smollm2, templates, whole
+from helpers import records, smollm2, strangers, templates, whole
 
 import tokenizers
 import torch
@@ -33,18 +33,6 @@ TINY = ROOT / "data" / "models" / "tiny"
 # a relative one is below ROOT: notebooks run in another folder than the command line
 OUTPUTS = ROOT / (os.environ.get("COURSE_OUTPUTS") or "outputs")
 CACHE = OUTPUTS / "models"
-
-# What transformers says of a model that the course cannot take, and what that means.
-REASONS = {
-    "trust_remote_code": "it comes with code of its own, which the course never runs: "
-    "give a model that transformers knows",
-    "Unrecognized configuration class": "it does not write text from left to right "
-    "(no causal language model, such as T5 or BERT): give one that does",
-    "deserializ": "its model.safetensors is cut or damaged: get it anew, or where "
-    "finetune wrote it, delete the folder and tune again",
-    "quantiz": "its weights are quantized by a library that is not here: give the "
-    "model that was not quantized",
-}
 
 log = logging.getLogger(__name__)
 
@@ -186,7 +174,9 @@ def set_ends(model, tokenizer) -> None:
     A model's own sampling settings would make runs differ; its own ends stay.
     """
     ends = model.generation_config.eos_token_id
-    ends = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id}
+    ends = {*ends} if isinstance(ends, list) else {ends}
+    strangers.check_template(tokenizer)
+    ends |= {tokenizer.eos_token_id}
     with contextlib.suppress(ValueError):  # a template that refuses so short a talk
         ends.add(tokenizer.convert_tokens_to_ids(templates.end_of_turn(tokenizer)))
     model.generation_config = transformers.GenerationConfig(
@@ -214,7 +204,9 @@ def folder_of(name: str) -> Path:
 def reason(error: Exception) -> str:
     """What an error of transformers means, in one line."""
     found = " ".join(str(error).split())
-    return next((means for sign, means in REASONS.items() if sign in found), found)
+    return next(
+        (means for sign, means in strangers.REASONS.items() if sign in found), found
+    )
 
 
 def complain(folder, **tensors) -> None:
@@ -257,6 +249,7 @@ def _from_pretrained(name, folder, dtype):
     local = {"local_files_only": Path(folder).is_dir() or not records.hub_answers()}
     safe = local | {"trust_remote_code": False}  # None would ask, and run it on "y"
     try:
+        strangers.check(folder, local)
         tokenizer = tokenizer_of(folder, safe)
         if len(tokenizer) <= len(tokenizer.all_special_ids):
             raise OSError("no tokenizer in it: save the tokenizer there as well")
@@ -277,7 +270,8 @@ def _from_pretrained(name, folder, dtype):
         )
     except (OSError, ValueError, ImportError, SafetensorError, HTTPError) as error:
         known = reason(error)
-        if Path(folder).is_dir() or known in REASONS.values():
+        clear = isinstance(error, strangers.Refused)
+        if Path(folder).is_dir() or clear or known in strangers.REASONS.values():
             raise OSError(f"{folder} does not load as a model: {known}") from error
         raise OSError(
             f"could not get {name!r} from the hub: the id is wrong, the model is not "

@@ -254,6 +254,7 @@ def _load_from_hub(name: str, streaming: bool):
             return datasets.load_dataset(name, streaming=streaming)
         except Exception as error:  # many kinds, each under a page of HTTP
             reason = " ".join(str(error).split())[:300].rstrip(".")
+            reason = re.sub(r"//[^/@ ]*@", "//***@", reason)  # a password
             raise ValueError(
                 f"could not load {name!r} from the hub: {reason}. Look for it on "
                 "huggingface.co/datasets: it must be public and hold data files such "
@@ -283,6 +284,8 @@ def hub_answers() -> bool:
     HUB_SECONDS, also where looking up the hub's address hangs, which no timeout of the
     client covers. HF_HUB_OFFLINE=1 means no at once.
     """
+    from helpers import strangers  # noqa: F401 from here on hubs are not believed
+
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
 
