@@ -192,16 +192,19 @@ def train(case: Case, tiny) -> list[str]:
 
 def by_itself(case: Case) -> list[str]:
     """What is wrong with the command in a process of its own, on a plain console."""
-    done = subprocess.run(
-        [sys.executable, "-m", "helpers.records", str(case.path)],
-        capture_output=True,
-        text=True,
-        errors="surrogateescape",
-        cwd=models.ROOT,
-        env=os.environ | {"PYTHONIOENCODING": "ascii", "COLUMNS": "80"},
-        user=NOBODY if case.as_nobody and os.geteuid() == 0 else None,
-        timeout=SECONDS,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "helpers.records", str(case.path)],
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            cwd=models.ROOT,
+            env=os.environ | {"PYTHONIOENCODING": "ascii", "COLUMNS": "80"},
+            user=NOBODY if case.as_nobody and os.geteuid() == 0 else None,
+            timeout=SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return [f"process hangs: no end after {SECONDS} seconds"]
     right = int(case.rows is None or bool(case.faults))
     said = done.stderr if case.rows is None else done.stdout
     wrong = [f"process ends with {done.returncode} for {right}"]
