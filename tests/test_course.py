@@ -44,7 +44,7 @@ def test_a_failing_lesson_is_shown_and_does_not_stop_the_next(tmp_path, capsys):
     old = outputs / "verdicts" / "01_first" / "old.json"
     old.parent.mkdir(parents=True)
     old.write_text('{"lesson": "01_first", "claim": "stale claim", "result": "holds"}')
-    os.utime(old, (1, 1))
+    os.utime(old, (2**33, 2**33))  # a clock that was set back since: from the future
     first = notebook(tmp_path, "01_first", "print('so far')", "wrong = 1 / 0", "3")
     second = notebook(
         tmp_path,
@@ -122,6 +122,17 @@ def test_a_dead_kernel_and_a_broken_file_are_failures_like_others(tmp_path, caps
     printed = capsys.readouterr().out
     assert "01_broken" in printed and "NotJSONError" in printed
     assert "os.kill" in printed and "DeadKernelError" in printed
+
+
+def test_a_damaged_verdict_costs_no_table(tmp_path, capsys):
+    (tmp_path / "a.json").write_text("{")
+    (tmp_path / "b.json").write_text('{"lesson": "01"}')
+    half = tmp_path / ".c.json.part" / "c.json"
+    half.parent.mkdir()
+    half.write_text("{")
+    assert course.verdicts(tmp_path, set()) == [{"lesson": "01"}]
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{tmp_path / 'a.json'} is damaged") and "delete it" in line
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals work otherwise there")

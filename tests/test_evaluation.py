@@ -686,7 +686,7 @@ def test_what_decided_is_shown_and_kept(capsys, kept):
 
 def test_a_kept_verdict_reaches_the_table_of_the_course(kept):
     found = evaluation.verdict("Tuning teaches facts", BETTER, lesson="04")
-    (stored,) = course.verdicts(kept, since=0)
+    (stored,) = course.verdicts(kept, before=set())
     assert stored["lesson"] == "04"
     assert (stored["claim"], stored["result"]) == (found.claim, found.result)
     assert (stored["low"], stored["high"]) == (found.low, found.high)
@@ -719,7 +719,7 @@ def test_a_recorded_verdict_is_the_one_that_its_rows_give(name):
 def test_a_rerun_replaces_its_verdict_and_no_other(kept):
     for scores, lesson in ((WORSE, "04"), (BETTER, "04"), (OTHER, "05")):
         evaluation.verdict("Is it so?", scores, lesson=lesson)
-    stored = {v["lesson"]: v["result"] for v in course.verdicts(kept, since=0)}
+    stored = {v["lesson"]: v["result"] for v in course.verdicts(kept, before=set())}
     assert len(list(kept.iterdir())) == 2
     assert stored == {"04": "holds", "05": "undecided"}
 
@@ -728,7 +728,7 @@ def test_claims_that_begin_alike_do_not_replace_each_other(kept):
     start = "Tuning on the core facts beats looking up the nearest training question"
     for end in ("on paraphrases", "on questions near the scope"):
         evaluation.verdict(f"{start} {end}", BETTER, lesson="04")
-    claims = [verdict["claim"] for verdict in course.verdicts(kept, since=0)]
+    claims = [verdict["claim"] for verdict in course.verdicts(kept, before=set())]
     assert len(claims) == 2
 
 

@@ -122,12 +122,23 @@ def run_lesson(notebook: Path, output: Path, in_place: bool) -> str | None:
     return error
 
 
-def verdicts(folder: Path, since: float) -> list[dict]:
-    """Verdicts (lesson, claim, result) below `folder` written at `since` or later."""
+def kept(folder: Path) -> set[tuple[Path, int]]:
+    """The verdicts in a folder, each with when it was written, by whatever clock."""
+    return {
+        (path, path.stat().st_mtime_ns)
+        for path in folder.rglob("*.json")
+        if path.parent.suffix != ".part"  # half, of a lesson that was killed
+    }
+
+
+def verdicts(folder: Path, before: set[tuple[Path, int]]) -> list[dict]:
+    """Verdicts (lesson, claim, result) below `folder` that were not there before."""
     found = []
-    for path in sorted(folder.rglob("*.json")):
-        if path.stat().st_mtime >= since:
+    for path, _ in sorted(kept(folder) - before):
+        try:
             found.append(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError as error:
+            print(f"{path} is damaged ({error}): delete it and run its lesson again")
     return found
 
 
@@ -156,7 +167,7 @@ def keep_duration(file: Path, notebook: Path, minutes: float) -> None:
 
 def run(notebooks: list[Path], outputs: Path, in_place: bool = False) -> int:
     """Run `notebooks` one after the other; 0 when all ran, 1 not all, 130 on Ctrl-C."""
-    since = time.time()
+    before = kept(outputs / "verdicts")
     rows: list[tuple[str, float, str]] = []
     code = 0
     try:
@@ -177,7 +188,7 @@ def run(notebooks: list[Path], outputs: Path, in_place: bool = False) -> int:
     except KeyboardInterrupt:
         print("\nStopped; the lessons in the table are finished and kept.")
         code = 130
-    print("\n" + table(rows, verdicts(outputs / "verdicts", since)))
+    print("\n" + table(rows, verdicts(outputs / "verdicts", before)))
     print(f"Notebooks and HTML are in {outputs / 'course'}")
     return code
 
