@@ -180,11 +180,13 @@ def again(work: Work, place: Path) -> None:
 
 
 def names(place: Path) -> list[str]:
-    """Files and folders in it; temporary ones by their kind, locks not at all."""
+    """Files and folders in it, but for locks and scratch folders with nothing else."""
     return [
         path.relative_to(place).as_posix()
         for path in place.rglob("*")
-        if not path.name.endswith(".lock") and path.name != "filler"
+        if path.suffix != ".lock"
+        and path.name not in ("filler", "lock")
+        and not (path.suffix == ".part" and not {*os.listdir(path)} - {"lock"})
     ]
 
 
@@ -864,7 +866,7 @@ def hub(file: str, rng: random.Random, place: Path) -> str:
                 env=clean,
                 capture_output=True,
                 text=True,
-                timeout=240,
+                timeout=600,  # the client's own retries take half a minute a file
             )
             if "Traceback" in done.stderr:
                 raise Lost(f"a traceback: {done.stderr.splitlines()[-1]}")
@@ -906,7 +908,7 @@ def ctrl_c(when: str, rng: random.Random, place: Path) -> str:
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
     try:
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=120)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
