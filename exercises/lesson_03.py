@@ -86,7 +86,7 @@ def find_leaks(leaks: Callable) -> str | None:
     if found == {0, 2, 4}:
         return "rows are counted from 1, as the lines of a file are"
     if 1 not in found:
-        return "row 1 stands in the test word for word, and you did not name it"
+        return "row 1 appears in the test word for word, and you did not name it"
     if 3 not in found:
         return (
             "you compare letter by letter: row 3 is a test question without its "
@@ -127,7 +127,7 @@ def three_fields(prompt_of: Callable) -> str | None:
             return f"a prompt is text, and yours is {type(prompt).__name__}"
         if row["output"] in prompt:
             return (
-                "the output stands in your prompt: the model would be given the "
+                "the output appears in your prompt: the model would be given the "
                 "answer that it is to learn"
             )
         if prompt == right.rstrip("\n"):
@@ -141,7 +141,7 @@ def three_fields(prompt_of: Callable) -> str | None:
                 f"line too many: {prompt!r}"
             )
         if row["input"] not in prompt or row["instruction"] not in prompt:
-            return "instruction and input must both stand in the prompt"
+            return "instruction and input must both appear in the prompt"
         return (
             f"your prompt differs from the template's: {prompt!r}. Instruction and "
             "input are set apart by an empty line, between the two headings"
