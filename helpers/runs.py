@@ -211,9 +211,9 @@ def last_checkpoint(folder: Path) -> Path | None:
         place = path.parent
         file = path
         try:
-            state = json.loads(path.read_text(encoding="utf-8"))
-            if f"checkpoint-{state['global_step']}" != place.name:
-                raise ValueError(f"it is of step {state['global_step']}")
+            state = transformers.TrainerState.load_from_json(str(path))
+            if f"checkpoint-{state.global_step}" != place.name:
+                raise ValueError(f"it is of step {state.global_step}")
             if bad := next(whole.damaged(place), None):
                 file = bad
                 raise ValueError("its SHA-256 differs")

@@ -120,7 +120,9 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(tmp_path, capsys):
         assert f"{name} is damaged" in capsys.readouterr().out
         data[at] ^= 1
         (place / name).write_bytes(data)
-    (place / runs.STATE).write_text(json.dumps({"global_step": 1, "epoch": 1}))
+    for text in ({"global_step": 1}, {"global_step": 2, "epo4h": 1}, [2]):
+        (place / runs.STATE).write_text(json.dumps(text))
+        assert runs.last_checkpoint(tmp_path).name == "checkpoint-1"
     assert runs.last_checkpoint(tmp_path).name == "checkpoint-1"
 
 

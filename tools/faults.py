@@ -113,6 +113,8 @@ def start(call: Callable[[], int], said: Path, hook=None) -> int:
         code = call() or 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 1
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)
     except BaseException:
         traceback.print_exc()
     finally:
