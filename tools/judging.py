@@ -26,6 +26,7 @@ JUDGE = (
     "A: {first}\nB: {second}\nReply with one letter, A or B."
 )
 RECIPE = {"method": "lora", "rank": 8, "learning_rate": 1e-3, "epochs": 1}
+ROWS = 1800
 CHOSEN_BY, TESTED_BY = 25, 50  # taught facts kept out of tuning
 SYSTEMS = ("wren", "nearest question by words", "untuned with notes")
 # what two readers said of `hundred`, in its order, without its keys
@@ -100,7 +101,7 @@ def neighbours(rows: list[dict], count: int = 4) -> dict[str, list[str]]:
 
 def tuning_rows(seed: int = 0) -> list[dict]:
     rng, out = random.Random(seed), []
-    for row, answer in cases(split()[0], seed):
+    for row, answer in cases(split()[0], seed)[:ROWS]:
         yes_first = rng.random() < 0.5
         letter = "A" if right(answer, row) == yes_first else "B"
         out.append({"prompt": prompt(row, answer, yes_first), "completion": letter})

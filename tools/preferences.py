@@ -33,15 +33,18 @@ WAYS = [  # loss, learning rate, beta
     ("sft", 2e-4, 0.0),
     ("dpo", 3e-4, 0.1),
     ("sft", 5e-4, 0.0),
-    ("dpo", 3e-4, 0.01),
-    ("dpo", 1e-3, 0.1),
-    ("dpo", 3e-4, 0.3),
+    ("dpo+sft", 3e-4, 0.1),
+    ("sft, then dpo", 3e-4, 0.1),
+    ("sft, then dpo", 3e-4, 0.01),
 ]
+AFTER = "sft-0.0005"  # what DPO goes on from, where it comes second
 
 
 def name(way: tuple) -> str:
     loss, rate, beta = way
-    return f"{loss}-{rate:g}" + (f"-beta-{beta:g}" if loss == "dpo" else "")
+    return f"{loss.replace(', ', '-').replace(' ', '-')}-{rate:g}" + (
+        f"-beta-{beta:g}" if "dpo" in loss else ""
+    )
 
 
 def first():
@@ -133,8 +136,9 @@ def conversational(pair: dict) -> dict:
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 
-def by_dpo(model, tokenizer, found: list[dict], rate: float, beta: float):
-    """(model, log) after DPO by TRL, LoRA of rank 16, batches of 8."""
+def by_dpo(model, tokenizer, found: list[dict], loss: str, rate: float, beta: float):
+    """(model, log) after DPO by TRL, LoRA of rank 16, batches of 8; with "dpo+sft" the
+    loss of SFT on the preferred answer is added (Pang et al. 2024)."""
     import datasets
     import peft
     import trl
@@ -155,6 +159,7 @@ def by_dpo(model, tokenizer, found: list[dict], rate: float, beta: float):
         args=trl.DPOConfig(
             output_dir=str(FOLDER / "trl"),
             beta=beta,
+            loss_type=["sigmoid", "sft"] if loss == "dpo+sft" else ["sigmoid"],
             learning_rate=rate,
             num_train_epochs=EPOCHS,
             per_device_train_batch_size=8,
@@ -196,10 +201,12 @@ def run(way: tuple) -> None:
         return
     model, tokenizer = first()
     found, log = pairs(model, tokenizer), []
+    if way[0] == "sft, then dpo":
+        model, tokenizer = models.load(str(FOLDER / AFTER))
     started = time.perf_counter()
     loss, rate, beta = way
-    if loss == "dpo":
-        model, log = by_dpo(model, tokenizer, found, rate, beta)
+    if "dpo" in loss:
+        model, log = by_dpo(model, tokenizer, found, loss, rate, beta)
     elif loss == "sft":
         model, log = by_sft(model, tokenizer, found, rate)
     seconds = round(time.perf_counter() - started)
