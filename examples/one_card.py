@@ -4,8 +4,9 @@
         --data mine.jsonl --output outputs/mine
 
 --data takes any file that the course takes. --four-bits keeps the frozen weights in 4
-bits (QLoRA, Dettmers et al. 2023) and needs `pip install bitsandbytes`. On a CUDA card
-the arithmetic is bfloat16, elsewhere float32, for small models only: with --model tiny
+bits (QLoRA, Dettmers et al. 2023) and needs `pip install bitsandbytes`. What is trained
+stays in float32: in bfloat16 small steps would be rounded away. On a CUDA card the
+arithmetic is bfloat16, elsewhere float32, for small models only: with --model tiny
 and --steps 3 the script is tried out in seconds, on any machine.
 """
 
@@ -59,21 +60,9 @@ def pairs(path: str) -> datasets.Dataset:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    add = parser.add_argument
-    add("--model", required=True, help="tiny, smollm2, a folder, or a hub id")
-    add("--data", required=True, help="a file of questions and answers")
-    add("--output", required=True, help="folder for the adapter")
-    add("--four-bits", action="store_true", help="of the frozen weights (QLoRA)")
-    add("--learning-rate", type=float, default=3e-4, help="the highest")
-    add("--epochs", type=int, default=3, help="times through the data")
-    add("--steps", type=int, default=-1, help="stop after so many")
-    add("--at-once", type=int, default=4, help="rows on the card at a time")
-    add("--pieces", type=int, default=4, help="of --at-once rows in a step")
-    options = parser.parse_args()
+def trainer_of(model, tokenizer, options: argparse.Namespace) -> trl.SFTTrainer:
+    """TRL's trainer of an adapter, the adapter in float32."""
     cuda = torch.cuda.is_available()
-    model, tokenizer = load(options.model, options.four_bits)
     settings = trl.SFTConfig(
         output_dir=options.output,
         learning_rate=options.learning_rate,
@@ -98,6 +87,32 @@ def main() -> None:
         processing_class=tokenizer,
         peft_config=LORA,
     )
+    # TRL 1.16 rounds the adapter of a 4-bit model to bfloat16
+    for weight in trainer.model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
+    return trainer
+
+
+def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    add = parser.add_argument
+    add("--model", required=True, help="tiny, smollm2, a folder, or a hub id")
+    add("--data", required=True, help="a file of questions and answers")
+    add("--output", required=True, help="folder for the adapter")
+    add("--four-bits", action="store_true", help="of the frozen weights (QLoRA)")
+    add("--learning-rate", type=float, default=3e-4, help="the highest")
+    add("--epochs", type=int, default=3, help="times through the data")
+    add("--steps", type=int, default=-1, help="stop after so many")
+    add("--at-once", type=int, default=4, help="rows on the card at a time")
+    add("--pieces", type=int, default=4, help="of --at-once rows in a step")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    options = options_of()
+    model, tokenizer = load(options.model, options.four_bits)
+    trainer = trainer_of(model, tokenizer, options)
     trainer.train()
     # with the embeddings, peft would ask the hub for those of the base
     trainer.model.save_pretrained(options.output, save_embedding_layers=False)

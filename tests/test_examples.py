@@ -4,6 +4,7 @@ examples/one_card.py is for a model of 7 billion weights and a rented card. That
 at all must be known before the card is paid for.
 """
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -13,9 +14,11 @@ from pathlib import Path
 from helpers import inference, models, records, training
 
 import pytest
+import torch
 
-pytest.importorskip("trl")
+trl = pytest.importorskip("trl")
 ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = "examples/one_card.py"
 ROWS = [
     {"question": "How high is the mast?", "answer": "Two metres."},
     {"question": "Which band of Wi-Fi does the base join?", "answer": "2.4 GHz only."},
@@ -32,7 +35,7 @@ def trial(tmp_path_factory):
     data.write_text("\n".join(json.dumps(row) for row in ROWS), encoding="utf-8")
     options = "--model tiny --steps 3 --at-once 2 --pieces 2 --learning-rate 0.002"
     done = subprocess.run(
-        [sys.executable, "examples/one_card.py", *options.split()]
+        [sys.executable, SCRIPT, *options.split()]
         + ["--data", data, "--output", folder / "adapter"],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
@@ -68,3 +71,33 @@ def test_the_first_loss_of_one_card_is_that_of_finetune(trial):
     settings = {"method": "lora", "batch_size": 4, "epochs": 1}
     tuned = training.finetune(model, tokenizer, ROWS, **settings)
     assert losses(trial[1])[0] == pytest.approx(tuned.log["loss"].iloc[0], abs=0.02)
+
+
+def test_the_adapter_of_a_four_bit_model_is_trained_in_float32(tmp_path, monkeypatch):
+    """TRL takes a model for quantized by one mark on it; no 4 bits are needed here."""
+    found = importlib.util.spec_from_file_location("one_card", ROOT / SCRIPT)
+    one_card = importlib.util.module_from_spec(found)
+    found.loader.exec_module(one_card)
+    records.write(tmp_path / "mine.jsonl", ROWS)
+    files = ["--data", tmp_path / "mine.jsonl", "--output", tmp_path / "adapter"]
+    options = one_card.options_of(["--model", "tiny", *map(str, files)])
+    made, plain = [], trl.SFTTrainer
+
+    def as_trl_makes_it(**given):
+        made.append(plain(**given))
+        made.append({w.dtype for w in trained_by(made[0])})
+        return made[0]
+
+    monkeypatch.setattr(one_card.trl, "SFTTrainer", as_trl_makes_it)
+    model, tokenizer = models.load("tiny")
+    model.is_loaded_in_4bit = True
+    trainer = one_card.trainer_of(model, tokenizer, options)
+    assert made[1] == {torch.bfloat16}  # else the cast in one_card.py can go
+    assert {weight.dtype for weight in trained_by(trainer)} == {torch.float32}
+    trainer.create_optimizer()
+    known = [w for group in trainer.optimizer.param_groups for w in group["params"]]
+    assert {weight.dtype for weight in known} == {torch.float32}
+
+
+def trained_by(trainer):
+    return [weight for weight in trainer.model.parameters() if weight.requires_grad]
