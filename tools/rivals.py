@@ -5,9 +5,12 @@ reader as soon as they have been tuned), and the nearest training question, by w
 by meaning, with leave to decline below a likeness that is chosen on validation
 questions. Desks: the router, a bag of words, sentence vectors with logistic regression,
 and the untuned student under the best of several prompts, chosen on training tickets.
-Every answer is kept in data/recorded/rivals_facts.json and rivals_desks.json; those to
-facts are made again only where a model or its notes have changed.
-Options: facts or desks (default: both).
+Instructions: the untuned student asked as it stands, under the best of several prompts,
+chosen on training rows, and with three training rows of the kind that is asked; tiny.
+Every answer is kept in data/recorded/rivals_facts.json, rivals_desks.json and
+rivals_instructions.json; those to facts are made again only where a model or its notes
+have changed.
+Options: facts, desks or instructions (default: all three).
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import re
 import time
 
 from helpers import evaluation, inference, models, records, retrieval, tokens
-from tools import reading, record, tickets
+from tools import jobs, reading, record, tickets
 
 import numpy as np
 import scipy.sparse
@@ -291,11 +294,81 @@ def desks() -> None:
     )
 
 
+RESULT_ONLY = "Answer with the result only."
+SHOWN = ("sentiment", "remove_item", "pairs_to_json")  # a row of each, as an example
+
+
+def shown(row: dict, examples: list[dict], line: bool) -> list[dict]:
+    """A row as a chat, after examples as turns, with RESULT_ONLY below or without."""
+    turns = []
+    for example in examples:
+        turns += records.messages(example)
+    turns += records.prompt(row)
+    if line:
+        turns[-1] = turns[-1] | {"content": f"{turns[-1]['content']}\n{RESULT_ONLY}"}
+    return turns
+
+
+def instructions() -> None:
+    """Ways are chosen on the fourth training row of each kind, which none shows."""
+    job = jobs.JOBS["instructed"](final=True)
+    train = {}
+    for row in job.train:
+        train.setdefault(row["kind"], []).append(row)
+    others, own = [train[kind][0] for kind in SHOWN], "three of its kind"
+    ways = {
+        f"{name}, line" if line else name: (name, line)
+        for name in ("no examples", "three of other kinds", own)
+        for line in (False, True)
+    }
+    model, tokenizer = models.load("smollm2")
+
+    def answers(way: str, rows: list[dict], room: int = job.new) -> list[str]:
+        name, line = ways[way]
+        examples = {"no examples": [], "three of other kinds": others}
+        prompts = []
+        for row in rows:
+            before = train[row["kind"]][:3] if name == own else examples[name]
+            prompts.append(shown(row, before, line))
+        return inference.generate(prompts, model, tokenizer, room)
+
+    probe, tried = [rows[3] for rows in train.values()], {}
+    for way in ways:
+        pairs = zip(answers(way, probe, 32), probe, strict=True)
+        tried[way] = record.marks([evaluation.passes(a, r["check"]) for a, r in pairs])
+        print(f"{way:<36}{tried[way].count('1')} of {len(probe)}", flush=True)
+    ranked = sorted(ways, key=lambda way: -tried[way].count("1"))
+    general = next(way for way in ranked if ways[way][0] != own)
+    chosen = {"prompted": general, own: next(w for w in ranked if ways[w][0] == own)}
+    seen = [row for row in job.held_out if not row["new"]]
+    said = {"untuned": answers("no examples", job.held_out)}
+    said["prompted"] = answers(general, job.held_out)
+    said[own] = answers(chosen[own], seen)
+    base = models.load("tiny")
+    prompts = [records.prompt(row) for row in job.held_out]
+    said["tiny"] = inference.generate(prompts, *base, job.new)
+    for way, texts in said.items():
+        marked = job.mark(texts, seen if way == own else job.held_out)
+        print(way, {k: m.count("1") / len(m) for k, m in marked.items()}, flush=True)
+    record.keep(
+        "rivals_instructions",
+        "the test rows of instructed (those of new kinds first; for three of its kind "
+        "the others alone) answered by the untuned student in each way, and by tiny; "
+        "tried: a 1 for each of 48 training rows that passed",
+        [*job.files, "models/tiny/model.safetensors"],
+        {"line": RESULT_ONLY, "examples": [row["id"] for row in others]}
+        | {"tried": tried, "chosen": chosen, "answers": said},
+    )
+
+
+JOBS = {"facts": facts, "desks": desks, "instructions": instructions}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("jobs", nargs="*", default=["facts", "desks"])
+    parser.add_argument("jobs", nargs="*", default=[*JOBS])
     for job in parser.parse_args().jobs:
-        {"facts": facts, "desks": desks}[job]()
+        JOBS[job]()
 
 
 if __name__ == "__main__":
