@@ -5,13 +5,18 @@ that the reader cannot know by heart what it is to read.
 """
 
 import json
+import os
 import random
+import subprocess
+import sys
 
 from helpers import records, retrieval
 from tools import reading, rivals, search
 from tools.jobs import INSTRUCTIONS, JOBS, MADE, crossed, mark_facts
 
 import pytest
+
+ROOT = records.DATA.parent
 
 
 def texts(rows):
@@ -151,3 +156,14 @@ def test_in_a_later_pass_a_made_instruction_has_an_input_that_no_file_holds():
     assert out[2]["id"] == made["id"] and out[2]["output"] != made["output"]
     tasks = {(row["instruction"], row["input"]) for row in stored}
     assert (out[2]["instruction"], out[2]["input"]) not in tasks
+
+
+def test_rows_are_the_same_whatever_the_hash_seed():
+    code = "from tools import judging; print(judging.tuning_rows()[::9])"
+    said = []
+    for seed in "12":
+        env = os.environ | {"PYTHONHASHSEED": seed}
+        run = [sys.executable, "-c", code]
+        done = subprocess.run(run, env=env, capture_output=True, check=True, cwd=ROOT)
+        said.append(done.stdout)
+    assert said[0] == said[1] and len(said[0]) > 10_000

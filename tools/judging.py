@@ -136,6 +136,10 @@ def hundred() -> list[tuple[dict, str, str]]:
 def leans(prompts: list[str], model, tokenizer, size: int = 16) -> list[float]:
     """For each prompt how much the logit of A is above that of B."""
     a, b = (tokenizer.encode(x, add_special_tokens=False)[0] for x in "AB")
+    # as in inference.generate: frozen output weights are else copied for each row
+    hook = model.get_output_embeddings().register_forward_pre_hook(
+        lambda layer, given: (given[0].contiguous(), *given[1:])
+    )
     chats = [records.prompt({"instruction": text}) for text in prompts]
     texts = [templates.prompt(chat, tokenizer).text for chat in chats]
     out = []
@@ -149,6 +153,7 @@ def leans(prompts: list[str], model, tokenizer, size: int = 16) -> list[float]:
         )
         last = model(**batch, logits_to_keep=1).logits[:, -1].float()
         out += (last[:, a] - last[:, b]).tolist()
+    hook.remove()
     return out
 
 

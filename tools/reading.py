@@ -74,7 +74,7 @@ def other_number(word: str, rng: random.Random) -> str:
 def changed(answer: str, text: str, keys: list[str], rng: random.Random):
     """(answer, text) with the numbers of both, or a name in both, changed; or None."""
     swaps = {}
-    for word in {found[0] for found in NUMBER.finditer(answer)}:
+    for word in dict.fromkeys(found[0] for found in NUMBER.finditer(answer)):
         if re.search(rf"\b{word}\b", text, re.IGNORECASE):
             swaps.setdefault(word.lower(), other_number(word, rng))
     if not swaps:
