@@ -324,6 +324,7 @@ def main() -> None:
     for way in [("first", 0.0, 0.0), *WAYS]:
         if options.only in name(way):
             run(way)
+    write()
 
 
 if __name__ == "__main__":
