@@ -94,21 +94,3 @@ def stage(choices: dict[str, str]):
     }
     says = "{case}: {choice} does not fit what you have: {reason}"
     return misplaced(choices, STAGES, right, says)
-
-
-@exercise
-def direction(choices: dict[str, str]):
-    """choices: task -> "extraction" or "expansion"."""
-    right = {  # by a word of the task
-        "desk": ("extraction", "one of a few names comes out"),
-        "e-mail": ("expansion", "most of its words do not stand in the notes"),
-        "contract": ("extraction", "the date stands in the contract, and is short"),
-        "function": ("expansion", "a line goes in and many come out"),
-        "tool": ("extraction", "the call is short, and chosen from a list"),
-        "meeting": (
-            "extraction",
-            "the sentence is new, but far less comes out than goes in",
-        ),
-    }
-    options = ("extraction", "expansion")
-    return misplaced(choices, options, right, "{case}: not {choice}: {reason}")

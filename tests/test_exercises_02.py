@@ -31,27 +31,15 @@ STAGES = {
 }
 PAGES, TICKETS, PHONE, LIKED, DATABASE = STAGES
 
-DIRECTIONS = {
-    "a complaint in, the name of a desk out": "extraction",
-    "three notes in, a polite e-mail out": "expansion",
-    "a contract in, its end date out": "extraction",
-    "a comment line in, a function out": "expansion",
-    "a request in, the tool to call out": "extraction",
-    "an hour of meeting in, one sentence out": "extraction",
-}
-DESK, MAIL, CONTRACT, FUNCTION, TOOL, MEETING = DIRECTIONS
-
 RIGHT = {
     "next_tokens": next_tokens,
     "bits_per_byte": bits,
     "stage": STAGES,
-    "direction": DIRECTIONS,
 }
 UNFILLED = {
     "next_tokens": lambda ids: (ids, ...),
     "bits_per_byte": lambda losses, text: ...,
     "stage": STAGES | {PHONE: ...},
-    "direction": dict.fromkeys(DIRECTIONS, ...),
 }
 # check, wrong answer, key word of the misconception
 WRONG = [
@@ -79,13 +67,6 @@ WRONG = [
     ("stage", STAGES | {LIKED: "verifiable rewards"}, "compared two"),
     ("stage", STAGES | {DATABASE: "SFT"}, "mark any answer"),
     ("stage", STAGES | {DATABASE: "RLHF"}, "choose one"),
-    ("direction", DIRECTIONS | {DESK: "expansion"}, "few names"),
-    ("direction", DIRECTIONS | {MAIL: "extraction"}, "notes"),
-    ("direction", DIRECTIONS | {CONTRACT: "expansion"}, "date"),
-    ("direction", DIRECTIONS | {FUNCTION: "extraction"}, "many come out"),
-    ("direction", DIRECTIONS | {TOOL: "expansion"}, "from a list"),
-    ("direction", DIRECTIONS | {MEETING: "expansion"}, "far less comes out"),
-    ("direction", DIRECTIONS | {MEETING: "summary"}, "choose"),
 ]
 
 
