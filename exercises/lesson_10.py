@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from exercises import exercise
@@ -105,39 +104,39 @@ def splits_by_customer(split: Callable) -> str | None:
 
 
 @exercise
-def counts_lora_memory(gigabytes: Callable) -> str | None:
-    """gigabytes(parameters, trained): of frozen weights and those added by LoRA."""
-    billion, million = 1_000_000_000, 1_000_000
-    for parameters, trained in ((7 * billion, 50 * million), (billion, 20 * million)):
-        found = gigabytes(parameters, trained)
-        if found is ...:
-            return ...
-        faults = {
-            2 * parameters + 16 * trained: None,
-            16 * parameters: "you train all weights: with LoRA only the added ones "
-            "have gradients and averages",
-            16 * (parameters + trained): "you train all weights: with LoRA only the "
-            "added ones have gradients and averages",
-            2 * (parameters + trained): "the trained weights count 2 bytes with you: "
-            "they need a gradient, a precise copy and Adam's two averages as well",
-            2 * parameters + 4 * trained: "the trained weights count 4 bytes with "
-            "you: gradient is there, but Adam's averages and the precise copy are not",
-            2 * parameters + 14 * trained: "the added weights are new: their own 2 "
-            "bytes belong to the 16",
-            16 * trained: "the frozen weights are missing: they get no gradient, but "
-            "they must be in memory to compute with",
-            4 * parameters + 16 * trained: "the frozen weights count 4 bytes with "
-            "you: in 16-bit numbers they take 2",
-        }
-        for size, fault in faults.items():
-            if math.isclose(found, size):
-                return "that is in bytes: divide by 1e9 for gigabytes"
-            if math.isclose(found, size / 1e9) and fault:
-                return fault
-        if not math.isclose(found, (2 * parameters + 16 * trained) / 1e9):
-            right = (2 * parameters + 16 * trained) / 1e9
-            return (
-                f"{parameters / 1e9:g} billion frozen and {trained / 1e6:g} million "
-                f"trained weights take {right:g} GB, not {found}"
-            )
+def reads_an_export(rows_of: Callable) -> str | None:
+    """rows_of([{"subject", "body", "desk"}]) -> rows of input and output."""
+    export = [
+        {"subject": "Bill", "body": "Charged twice.", "desk": " Billing"},
+        {"subject": "Dark", "body": "No light at all.", "desk": "hardware"},
+        {"subject": "Hello", "body": "Nobody sorted this one.", "desk": ""},
+        {"subject": "Sign in", "body": "It asks again.", "desk": "ACCOUNT "},
+        {"subject": "Hm", "body": "Nor this one.", "desk": "  "},
+    ]
+    found = rows_of([dict(line) for line in export])
+    if found is ...:
+        return ...
+    found = list(found)
+    for row in found:
+        if not isinstance(row, dict) or set(row) != {"input", "output"}:
+            return f"{row!r}: a row is a dict of input and output, and no more"
+    desks = [row["output"] for row in found]
+    if any(not desk.strip() for desk in desks):
+        return "a row without a desk is left: spaces alone are no desk either"
+    if len(found) != 3:
+        return f"3 of 5 lines have a desk, and {len(found)} rows came out"
+    if any(desk != desk.strip() for desk in desks):
+        return f"{desks!r}: with spaces around it a desk counts as another label"
+    if any(desk != desk.lower() for desk in desks):
+        return f"{desks!r}: with a capital a desk counts as another label"
+    if desks != ["billing", "hardware", "account"]:
+        return f"{desks!r} are not the desks of the three lines, in their order"
+    asked = [row["input"] for row in found]
+    if "Bill" not in asked[0]:
+        return "the subject is lost: customers often say there what it is about"
+    if "Charged twice." not in asked[0]:
+        return "the body is lost"
+    wanted = f"{export[0]['subject']}\n{export[0]['body']}"
+    if asked[0] != wanted:
+        return f"the input is {asked[0]!r}, and should be {wanted!r}"
     return None

@@ -12,7 +12,7 @@ import pytest
 
 chooses = exercises.chooses_a_way.__wrapped__
 splits = exercises.splits_by_customer.__wrapped__
-counts = exercises.counts_lora_memory.__wrapped__
+reads = exercises.reads_an_export.__wrapped__
 
 
 def chosen(ways):
@@ -83,26 +83,43 @@ def test_a_wrong_split_hears_why(fault):
     assert fault in splits(WRONG_SPLITS[fault])
 
 
-WRONG_SIZES = {
-    "you train all weights": lambda frozen, trained: 16 * (frozen + trained) / 1e9,
-    "a gradient, a precise copy": lambda frozen, trained: 2 * (frozen + trained) / 1e9,
-    "frozen weights are missing": lambda frozen, trained: 16 * trained / 1e9,
-    "in 16-bit numbers": lambda frozen, trained: (4 * frozen + 16 * trained) / 1e9,
-    "in bytes": lambda frozen, trained: 2 * frozen + 16 * trained,
-    "belong to the 16": lambda frozen, trained: (2 * frozen + 14 * trained) / 1e9,
-    "not 3": lambda frozen, trained: 3,
+def row_of(line, asks="{subject}\n{body}"):
+    return {"input": asks.format(**line), "output": line["desk"].strip().lower()}
+
+
+def rows_of(export, asks="{subject}\n{body}"):
+    return [row_of(line, asks) for line in export if line["desk"].strip()]
+
+
+def as_typed(export, tidy):
+    rows = [row_of(line) | {"output": tidy(line["desk"])} for line in export]
+    return [row for row in rows if row["output"].strip()]
+
+
+WRONG_ROWS = {
+    "without a desk": lambda export: [row_of(line) for line in export if line["desk"]],
+    "rows came out": lambda export: rows_of(export)[1:],
+    "spaces around": lambda export: as_typed(export, str.lower),
+    "a capital": lambda export: as_typed(export, str.strip),
+    "in their order": lambda export: rows_of(export)[::-1],
+    "subject is lost": lambda export: rows_of(export, "{body}"),
+    "body is lost": lambda export: rows_of(export, "{subject}"),
+    "should be": lambda export: rows_of(export, "{subject} {body}"),
+    "and no more": lambda export: [
+        {**line, **row_of(line)} for line in export if line["desk"].strip()
+    ],
 }
 
 
-def test_the_memory_of_lora_counted_right_is_called_right():
-    assert counts(lambda frozen, trained: frozen * 2e-9 + trained * 16e-9) is None
+def test_rows_of_an_export_are_called_right():
+    assert reads(rows_of) is None
 
 
-@pytest.mark.parametrize("fault", WRONG_SIZES)
-def test_memory_counted_wrong_hears_why(fault):
-    assert fault in counts(WRONG_SIZES[fault])
+@pytest.mark.parametrize("fault", WRONG_ROWS)
+def test_a_fault_in_reading_an_export_is_named(fault):
+    assert fault in (reads(WRONG_ROWS[fault]) or "")
 
 
-@pytest.mark.parametrize("check", [chooses, splits, counts])
+@pytest.mark.parametrize("check", [chooses, splits, reads])
 def test_an_exercise_that_is_not_filled_in_is_not_judged(check):
     assert check(lambda *arguments: ...) is ...
