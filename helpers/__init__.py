@@ -5,6 +5,7 @@ What is set here is read by torch when it is imported, so import helpers before 
 
 import _thread
 import os
+import signal
 import sys
 import threading
 
@@ -34,6 +35,16 @@ def _stopped(kind, error, trace, show=sys.excepthook):
     print("\nstopped; the same command begins anew", file=sys.stderr)
 
 
+def _insist(number, frame):
+    """Ctrl-C that a library swallowed comes again, until the command has ended."""
+    timer = threading.Timer(3, _thread.interrupt_main)
+    timer.daemon = True
+    timer.start()
+    raise KeyboardInterrupt
+
+
 sys.unraisablehook = _once_more
 if sys.argv[:1] == ["-m"]:  # as it is while `python -m helpers.NAME` looks for NAME
     sys.excepthook = _stopped
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _insist)

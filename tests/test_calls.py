@@ -688,3 +688,24 @@ def test_ctrl_c_costs_at_most_an_epoch(start, rows, call, tmp_path):
     assert "Traceback" not in errors or "Exception ignored" in errors
     code, said = call(epochs=150)
     assert code == 0 and "going on from" in said and "300 steps" in said
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals work otherwise there")
+def test_ctrl_c_that_a_library_swallows_comes_again():
+    code = """
+import sys
+sys.argv[:] = ["-m"]
+import helpers, os, signal, time
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(9)
+except KeyboardInterrupt:
+    pass
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("again")
+"""
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, cwd=models.ROOT, capture_output=True, text=True)
+    assert done.stdout == "again\n", done.stderr
