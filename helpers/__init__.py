@@ -37,10 +37,17 @@ def _stopped(kind, error, trace, show=sys.excepthook):
 
 def _insist(number, frame):
     """Ctrl-C that a library swallowed comes again, until the command has ended."""
-    timer = threading.Timer(3, _thread.interrupt_main)
+    timer = threading.Timer(3, _interrupt)
     timer.daemon = True
     timer.start()
     raise KeyboardInterrupt
+
+
+def _interrupt():
+    if hasattr(signal, "pthread_kill"):  # wakes a main thread that sleeps, too
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
 
 
 sys.unraisablehook = _once_more
