@@ -56,11 +56,12 @@ def form(name):
 
 
 def cells():
-    """The code cells of the section, and what those before it import and define."""
+    """The code cells of the section, and what those before it import and define: its
+    functions and its folder OUT."""
     parts = nbformat.read(LESSON, as_version=4).cells
     heads = "\n" + "\n".join(f"{c.cell_type}: {c.source}" for c in parts)
     assert BEGIN.strip() in heads and END.strip() in heads
-    inside, before = [], []
+    inside, before = [], ['ASK = "Which desk?"']  # the prompt for the lesson's own rows
     section = False
     for cell in parts:
         text = "\n" + cell.source
@@ -72,7 +73,7 @@ def cells():
             kept = (ast.Import, ast.ImportFrom, ast.FunctionDef)
             for node in ast.parse(cell.source).body:
                 line = ast.unparse(node)
-                if isinstance(node, kept) or line.startswith("OUT"):  # its folder
+                if isinstance(node, kept) or line.startswith("OUT"):
                     before.append(line)
     return before, inside
 
