@@ -191,9 +191,6 @@ SAMPLE = ["kill lora", "disk merge", "two unpack", "kill rows", "kill verdict"]
 SAMPLE += ["byte tiny config.json", "byte tiny tokenizer.json", "endpoint cut"]
 
 
-@pytest.mark.skip(
-    "torch's threads do not always survive the fork: python -m tools.faults"
-)
 @unix
 def test_nothing_is_lost_in_a_sample_of_faults(capsys):
     assert faults.main([*SAMPLE, "--share", "0", "--at-once", "1"]) == 0

@@ -39,6 +39,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 os.environ |= {"TOKENIZERS_PARALLELISM": "false", "COURSE_QUIET": "1"}
+# weights are read by the main thread: one begun after a fork may find no pool of torch
+os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"
 from helpers import (
     adapters,
     endpoint,
