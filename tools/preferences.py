@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import tempfile
 import time
 
 from helpers import inference, models, records, templates, tokens, training
@@ -136,9 +137,8 @@ def conversational(pair: dict) -> dict:
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 
-def by_dpo(model, tokenizer, found: list[dict], loss: str, rate: float, beta: float):
-    """(model, log) after DPO by TRL, LoRA of rank 16, batches of 8; with "dpo+sft" the
-    loss of SFT on the preferred answer is added (Pang et al. 2024)."""
+def by_trl(kind: str, model, tokenizer, rows: list[dict], choices: dict, **others):
+    """(model, log) after one of TRL's trainers ("DPO", "GRPO"), LoRA of rank 16."""
     import datasets
     import peft
     import trl
@@ -149,48 +149,44 @@ def by_dpo(model, tokenizer, found: list[dict], loss: str, rate: float, beta: fl
     model.get_output_embeddings().register_forward_pre_hook(
         lambda layer, given: (given[0].contiguous(), *given[1:])
     )
-    trainer = trl.DPOTrainer(
-        model=model,
-        processing_class=tokenizer,
-        train_dataset=datasets.Dataset.from_list([conversational(p) for p in found]),
-        peft_config=peft.LoraConfig(
-            r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"
-        ),
-        args=trl.DPOConfig(
-            output_dir=str(FOLDER / "trl"),
-            beta=beta,
-            loss_type=["sigmoid", "sft"] if loss == "dpo+sft" else ["sigmoid"],
-            learning_rate=rate,
-            num_train_epochs=EPOCHS,
-            per_device_train_batch_size=8,
-            lr_scheduler_type="linear",
-            warmup_steps=5,
-            bf16=False,
-            gradient_checkpointing=False,
-            logging_steps=5,
-            save_strategy="no",
-            report_to="none",
-            use_cpu=True,
-            disable_tqdm=True,
-            seed=0,
-        ),
-    )
-    trainer.train()
-    return trainer.model.merge_and_unload(), trainer.state.log_history
+    plain = {"bf16": False, "gradient_checkpointing": False, "save_strategy": "no"}
+    plain |= {"report_to": "none", "use_cpu": True, "disable_tqdm": True, "seed": 0}
+    config, trainer = getattr(trl, f"{kind}Config"), getattr(trl, f"{kind}Trainer")
+    with tempfile.TemporaryDirectory() as folder:
+        running = trainer(
+            model=model,
+            processing_class=tokenizer,
+            train_dataset=datasets.Dataset.from_list(rows),
+            peft_config=peft.LoraConfig(
+                r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"
+            ),
+            args=config(folder, **plain, **choices),
+            **others,
+        )
+        running.train()
+    return running.model.merge_and_unload(), running.state.log_history
 
 
-def by_sft(model, tokenizer, found: list[dict], rate: float):
-    """(model, log) after SFT on the preferred answers of the pairs."""
-    rows = [{"question": p["question"], "answer": p["chosen"]} for p in found]
-    tuned = training.finetune(
-        model,
-        tokenizer,
-        rows,
-        method="lora",
-        rank=16,
-        learning_rate=rate,
-        epochs=EPOCHS,
-    )
+def by_dpo(model, tokenizer, found: list[dict], loss: str, rate: float, beta: float):
+    """(model, log) after DPO, batches of 8; with "dpo+sft" the loss of SFT on the
+    preferred answer is added (Pang et al. 2024)."""
+    choices = {
+        "beta": beta,
+        "loss_type": ["sigmoid", "sft"] if loss == "dpo+sft" else ["sigmoid"],
+        "learning_rate": rate,
+        "num_train_epochs": EPOCHS,
+        "per_device_train_batch_size": 8,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": 5,
+        "logging_steps": 5,
+    }
+    return by_trl("DPO", model, tokenizer, [*map(conversational, found)], choices)
+
+
+def by_sft(model, tokenizer, rows: list[dict], rate: float, epochs: int):
+    """(model, log) after SFT with the same adapter."""
+    choices = {"method": "lora", "rank": 16, "learning_rate": rate, "epochs": epochs}
+    tuned = training.finetune(model, tokenizer, rows, **choices)
     return tuned.model.merge_and_unload(), tuned.log.to_dict("records")
 
 
@@ -208,7 +204,8 @@ def run(way: tuple) -> None:
     if "dpo" in loss:
         model, log = by_dpo(model, tokenizer, found, loss, rate, beta)
     elif loss == "sft":
-        model, log = by_sft(model, tokenizer, found, rate)
+        rows = [{"question": p["question"], "answer": p["chosen"]} for p in found]
+        model, log = by_sft(model, tokenizer, rows, rate, EPOCHS)
     seconds = round(time.perf_counter() - started)
     model.save_pretrained(FOLDER / name(way))
     tokenizer.save_pretrained(FOLDER / name(way))

@@ -14,12 +14,11 @@ import argparse
 import json
 import time
 
-from helpers import evaluation, inference, models, records, training
+from helpers import evaluation, inference, models, records
 from tools import record
 from tools.instructions.__main__ import rows
 from tools.jobs import instructed
-
-import torch
+from tools.preferences import by_sft, by_trl
 
 FOLDER = models.OUTPUTS / "rewards"
 KINDS = "sort_words count_words count_items nth_item".split()
@@ -42,17 +41,27 @@ def drawn(kind: str, draw: str) -> tuple[list[dict], list[dict]]:
     return [row for row, is_new in pairs if not is_new], [r for r, n in pairs if n]
 
 
+def task(row: dict) -> tuple[str, str]:
+    return row["instruction"], row["input"]
+
+
 def tasks() -> tuple[list[dict], list[dict], list[dict]]:
-    """Rows (to tune on, STEPS * PROMPTS; to choose by; to test, thirty of a kind)."""
+    """Rows (to tune on, STEPS * PROMPTS; to choose by; to test, some thirty of a
+    kind, each asked once and none of those to choose by)."""
     learn, choose, test = [], [], []
     for number in range(20):
         for kind in KINDS:
             tune, score = drawn(kind, f" reward {number}")
             learn.append((kind, tune))
             (choose if number < 10 else test).extend(score)
+    asked, once = {task(row) for row in choose}, []
+    for row in test:
+        if task(row) not in asked:
+            asked.add(task(row))
+            once.append(row)
     of = {kind: [r for k, tune in learn if k == kind for r in tune] for kind in KINDS}
     count = STEPS * PROMPTS // len(KINDS)
-    return [of[k][n] for n in range(count) for k in KINDS], choose, test
+    return [of[k][n] for n in range(count) for k in KINDS], choose, once
 
 
 def first():
@@ -67,61 +76,28 @@ def passed(answers: list[str], found: list[dict]) -> list[bool]:
 
 def by_grpo(model, tokenizer, learn: list[dict], rate: float):
     """(model, log) after a step for every PROMPTS of the rows."""
-    import datasets
-    import peft
-    import trl
 
     def passes(completions, check, **rest):
         said = [talk[0]["content"].strip() for talk in completions]
         pairs = zip(said, check, strict=True)
         return [float(evaluation.passes(a, json.loads(c))) for a, c in pairs]
 
-    datasets.disable_progress_bars()
-    torch.manual_seed(0)
-    model.get_output_embeddings().register_forward_pre_hook(
-        lambda layer, given: (given[0].contiguous(), *given[1:])
-    )
     asked = [
         {"prompt": records.prompt(row), "check": json.dumps(row["check"])}
         for row in learn
     ]
-    trainer = trl.GRPOTrainer(
-        model=model,
-        processing_class=tokenizer,
-        reward_funcs=passes,
-        train_dataset=datasets.Dataset.from_list(asked),
-        peft_config=peft.LoraConfig(
-            r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"
-        ),
-        args=trl.GRPOConfig(
-            output_dir=str(FOLDER / "trl"),
-            learning_rate=rate,
-            lr_scheduler_type="constant",
-            max_steps=STEPS,
-            per_device_train_batch_size=PROMPTS * GROUP,
-            num_generations=GROUP,
-            max_completion_length=NEW,
-            temperature=1.0,
-            shuffle_dataset=False,
-            bf16=False,
-            gradient_checkpointing=False,
-            logging_steps=1,
-            save_strategy="no",
-            report_to="none",
-            use_cpu=True,
-            disable_tqdm=True,
-            seed=0,
-        ),
-    )
-    trainer.train()
-    return trainer.model.merge_and_unload(), trainer.state.log_history
-
-
-def by_sft(model, tokenizer, learn: list[dict], rate: float):
-    tuned = training.finetune(
-        model, tokenizer, learn, method="lora", rank=16, learning_rate=rate, epochs=1
-    )
-    return tuned.model.merge_and_unload(), tuned.log.to_dict("records")
+    choices = {
+        "learning_rate": rate,
+        "lr_scheduler_type": "constant",
+        "max_steps": STEPS,
+        "per_device_train_batch_size": PROMPTS * GROUP,
+        "num_generations": GROUP,
+        "max_completion_length": NEW,
+        "temperature": 1.0,
+        "shuffle_dataset": False,
+        "logging_steps": 1,
+    }
+    return by_trl("GRPO", model, tokenizer, asked, choices, reward_funcs=passes)
 
 
 def run(way: tuple) -> None:
@@ -134,7 +110,7 @@ def run(way: tuple) -> None:
     if way[0] == "grpo":
         model, log = by_grpo(model, tokenizer, learn, way[1])
     elif way[0] == "sft":
-        model, log = by_sft(model, tokenizer, learn, way[1])
+        model, log = by_sft(model, tokenizer, learn, way[1], 1)
     seconds = round(time.perf_counter() - started)
     others = [r for r in instructed(True).held_out if not r["new"]]
     others = [row for row in others if row["kind"] not in KINDS]

@@ -1,0 +1,92 @@
+"""Run with `python -m pytest tests/test_preferences.py`: about fifteen seconds.
+
+How preferences, checked rewards and a judge are measured, and what is recorded of it.
+"""
+
+import json
+import math
+
+from helpers import evaluation, models, records
+from tools import judging, preferences, record, rewards, rivals
+
+import pytest
+import torch
+
+PREFS = json.loads((record.FOLDER / "preferences.json").read_text(encoding="utf-8"))
+REWARDS = json.loads((record.FOLDER / "rewards.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def tiny():
+    return models.load("tiny", torch.float32)
+
+
+def test_no_question_makes_pairs_and_chooses_or_tests():
+    untaught, taught, choosing, test = preferences.questions()
+    parts = [{row["question"] for row in part} for part in (choosing, test)]
+    pairs = {row["question"] for row in untaught + taught}
+    learnt = {row["question"] for row in preferences.taught()[0]}
+    assert not pairs & (parts[0] | parts[1] | learnt) and not parts[0] & parts[1]
+    facts = [
+        {row["fact"] for row in part if row["kind"] == "unseen"}
+        for part in (untaught, choosing, test)
+    ]
+    assert all(facts) and len(set.union(*facts)) == sum(map(len, facts))
+
+
+@pytest.mark.parametrize("way", PREFS["ways"])
+def test_recorded_outcomes_are_those_of_the_recorded_answers(way):
+    _, _, choosing, test = preferences.questions()
+    said = PREFS["ways"][way]
+    assert rivals.outcomes(said["choosing answers"], choosing) == said["choosing"]
+    if "answers" in said:
+        assert rivals.outcomes(said["answers"], test) == said["test"]
+
+
+@pytest.mark.parametrize("way", REWARDS["ways"])
+def test_recorded_passes_are_those_of_the_recorded_answers(way):
+    said, (_, _, test) = REWARDS["ways"][way], rewards.tasks()
+    passed = rewards.passed(said["answers"], test)
+    assert record.marks(passed) == said["marks"]["test"]
+
+
+@pytest.mark.parametrize("loss", ["dpo", "dpo+sft"])
+def test_dpo_moves_the_chosen_answers_above_the_rejected_ones(tiny, loss, monkeypatch):
+    monkeypatch.setattr(preferences, "EPOCHS", 10)
+    some = PREFS["pairs"][:8]
+    _, log = preferences.by_dpo(*tiny, some, loss, 5e-3, 0.1)
+    margins = [step["rewards/margins"] for step in log if "rewards/margins" in step]
+    assert margins[-1] > max(0.1, margins[0])
+    if loss == "dpo":
+        assert log[0]["loss"] < math.log(2) + 0.2
+
+
+def test_a_reward_is_1_where_the_check_passes(tiny, monkeypatch):
+    learn, choose, test = rewards.tasks()
+    asked = [{rewards.task(row) for row in part} for part in (learn, choose, test)]
+    assert len(set.union(*asked)) == sum(map(len, asked)) and len(test) == len(asked[2])
+    monkeypatch.setattr(rewards, "STEPS", 1)
+    anything = {"type": "regex", "pattern": "(?s).*"}
+    rows = [row | {"check": anything} for row in learn[:4]]
+    _, log = rewards.by_grpo(*tiny, rows, 1e-4)
+    assert log[0]["reward"] == 1.0
+
+
+def test_the_judge_is_tuned_chosen_and_tested_on_different_facts():
+    tune, choose, test = map(set, judging.split())
+    assert not tune & choose and not tune & test and not choose & test
+    asked = {row["fact"] for row, _, _ in judging.given(judging.split()[2])}
+    assert not asked & (tune | choose)
+
+
+def test_each_answer_of_the_judge_is_marked_by_its_keys():
+    rows = judging.tuning_rows()
+    assert 0.4 < sum(row["completion"] == "A" for row in rows) / len(rows) < 0.6
+    for row, answer in judging.cases(judging.split()[1], seed=1):
+        keyed = evaluation.has_key(answer, row["keys"])
+        assert judging.right(answer, row) == (
+            keyed and not evaluation.is_refusal(answer)
+        )
+    readers = [[int(mark) for mark in marks] for marks in judging.READERS]
+    assert len(readers[0]) == len(readers[1]) == len(judging.hundred()) == 100
+    assert records.load("faq")
