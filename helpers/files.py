@@ -24,10 +24,9 @@ import pyarrow.parquet
 
 # Names by which a file of one column is known for a table.
 ALONE = {b"text", b"question", b"instruction", b"input", b"prompt"}
-MOST = (
-    1 << 30
-)  # bytes, unpacked: rows are held in memory, where they take several times
-# as much, and a few KB of gzip or Parquet can hold more than any memory
+# bytes, unpacked: rows are held in memory, where they take several times as much, and
+# a few KB of gzip or Parquet can hold more than any memory
+MOST = 1 << 30
 SPACE = re.compile(r"[ \t\r\n]*")  # of JSON
 
 
