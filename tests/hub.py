@@ -5,8 +5,12 @@ FOLDER/models/OWNER/NAME/...        FOLDER/datasets/OWNER/NAME/...
 with Hub(FOLDER) as hub:   # hub.url is for HF_ENDPOINT, which libraries read once
     hub.log                # [(method, path, status)] of the requests so far
     hub.up = False         # hang up on every request from here on: status None
+
+It takes uploads too, each file as a part of the commit: hub.private lists what was to
+be private, hub.tokens those that came with them.
 """
 
+import base64
 import hashlib
 import json
 import re
@@ -19,6 +23,7 @@ FILE = re.compile(r"/(?:(datasets)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 FACTS = re.compile(
     r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree)/[^/]+(?:/(.+))?)?"
 )
+TAKES = re.compile(r"/api/models/([^/]+/[^/]+)/(preupload|commit)/[^/]+")
 
 
 class Hub(ThreadingHTTPServer):
@@ -27,6 +32,7 @@ class Hub(ThreadingHTTPServer):
     def __init__(self, folder):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.folder, self.log, self.up = Path(folder), [], True
+        self.private, self.tokens = [], set()
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def __enter__(self):
@@ -62,6 +68,45 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_miss("RepoNotFound")
 
     do_HEAD = do_GET
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            while size := int(self.rfile.readline(), 16):
+                body += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+        self.server.tokens.add(self.headers.get("Authorization"))
+        path = unquote(urlsplit(self.path).path)
+        if path == "/api/repos/create":
+            asked = json.loads(body)
+            name = "/".join(filter(None, (asked.get("organization"), asked["name"])))
+            if asked.get("private") or asked.get("visibility") == "private":
+                self.server.private.append(name)
+            self.send(200, {"url": f"{self.server.url}/{name}", "id": name})
+        elif path == "/api/validate-yaml":  # the head of a model card
+            self.send(200, {"errors": [], "warnings": []})
+        elif found := TAKES.fullmatch(path):
+            getattr(self, f"take_{found[2]}")(found[1], body)
+        else:
+            self.send_miss("RepoNotFound")
+
+    def take_preupload(self, name, body):
+        files = [
+            {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+            for file in json.loads(body)["files"]
+        ]
+        self.send(200, {"files": files})
+
+    def take_commit(self, name, body):
+        for line in map(json.loads, body.splitlines()):
+            if line["key"] == "file":
+                path = self.server.folder / "models" / name / line["value"]["path"]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(base64.b64decode(line["value"]["content"]))
+        sha = _commit(self.repository("models", name))
+        url = f"{self.server.url}/{name}/commit/{sha}"
+        self.send(200, {"success": True, "commitOid": sha, "commitUrl": url})
 
     def send(self, status, body, **headers):
         if not isinstance(body, bytes):

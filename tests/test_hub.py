@@ -8,12 +8,13 @@ of its own: with the hub, after it went away, and on a computer that never reach
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 from types import SimpleNamespace
 
-from helpers import records
+from helpers import models, records
 
 import huggingface_hub
 import pandas as pd
@@ -359,3 +360,45 @@ def test_a_name_server_that_hangs_is_not_waited_for(ask, monkeypatch):
     started = time.monotonic()
     assert not ask()
     assert time.monotonic() - started < 10
+
+
+PUBLISHED = """
+model, tokenizer = models.load("someone/mine")
+report["ids"] = tokenizer(TEXT).input_ids
+report["sum"] = sum(weight.double().abs().sum().item() for weight in model.parameters())
+"""
+
+
+def test_what_lesson_10_publishes_is_private_and_comes_back_the_same(tmp_path):
+    """The lesson's own command, on a folder as the lesson makes it, in a dry run."""
+    lesson = (models.ROOT / "notebooks" / "10_your_first_finetune.ipynb").read_text()
+    (command,) = re.findall(r"hf (upload YOUR_NAME/mine \S+ --private)", lesson)
+    command = command.replace("YOUR_NAME", "someone").split()
+    merged = tmp_path / command[2]
+    shutil.copytree(models.ROOT / "data" / "models" / "tiny", merged)
+    (merged / "README.md").write_text(
+        "---\nbase_model: tiny\nlicense: mit\n---\n# Mine"
+    )
+    with Hub(tmp_path / "hub") as hub:
+        environment = {k: v for k, v in os.environ.items() if "OFFLINE" not in k}
+        environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")}
+        environment |= {"HF_TOKEN": "hf_secret", "NO_PROXY": "127.0.0.1"}
+        done = subprocess.run(
+            [sys.executable, "-m", "huggingface_hub.cli.hf", *command],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "hf_secret" not in done.stdout + done.stderr
+        assert hub.private == ["someone/mine"]
+        assert hub.tokens == {"Bearer hf_secret"}
+        back = run(hub, tmp_path, PUBLISHED)
+    there = tmp_path / "hub" / "models" / "someone" / "mine"
+    for path in merged.iterdir():
+        assert (there / path.name).read_bytes() == path.read_bytes()
+    model, tokenizer = models.load("tiny")
+    total = sum(weight.double().abs().sum().item() for weight in model.parameters())
+    assert back["sum"] == pytest.approx(total, rel=1e-6)
+    assert back["ids"] == tokenizer(TEXT).input_ids
