@@ -42,6 +42,7 @@ def curves(lines: dict, title: str, alt: str, xlabel: str = "step") -> None:
         axes.plot(line.index, line, color=colour, ls=dash, marker=marker, lw=2)
         ends.append((line.iloc[-1], line.index[-1], name, colour))
     axes.set(xlabel=xlabel, ylabel="loss", title=title, ylim=0)
+    axes.xaxis.get_major_locator().set_params(integer=True)  # no half epochs
     axes.spines[["top", "right"]].set_visible(False)
     points = 72 / figure.dpi
     # names of lines that meet stay apart, and above the axis

@@ -20,6 +20,8 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from helpers import whole
+
 import pyarrow.parquet
 
 # Names by which a file of one column is known for a table.
@@ -301,21 +303,11 @@ def write(path: str | os.PathLike, rows: Iterable[dict]) -> None:
     Raises OSError when there is no room or no permission, ValueError that names the row
     that JSON cannot hold.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+    with whole.beside(Path(path), wait=30) as made:
+        with made.open("w", encoding="utf-8", newline="\n") as file:
             for number, row in enumerate(rows, 1):
                 try:
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
                 except (TypeError, ValueError) as error:
                     fault = f"row {number} cannot be written: {error}"
                     raise ValueError(fault) from None
-        os.replace(temporary, path)
-    except OSError as error:
-        reason = f"could not write {path} ({error.strerror}): free some space or choose"
-        left = "another place; what was there before is untouched"
-        raise OSError(error.errno, f"{reason} {left}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import zipfile
 from pathlib import Path
@@ -21,6 +22,7 @@ import pandas as pd
 import safetensors.torch
 import torch
 import transformers
+from transformers import trainer_pt_utils
 
 TRAINED = "trained.safetensors"  # of a checkpoint: the weights that are being trained
 STATE = "trainer_state.json"  # written last
@@ -198,6 +200,11 @@ def load_trained(model, folder: str) -> None:
     kept = safetensors.torch.load_file(Path(folder) / TRAINED)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
+            if name not in kept or kept[name].shape != parameter.shape:
+                raise OSError(
+                    f"{folder} is of another model, by its {name}: delete "
+                    f"{Path(folder).parent.parent} and run the same again"
+                )
             parameter.data.copy_(kept[name])
 
 
@@ -219,11 +226,16 @@ def last_checkpoint(folder: Path) -> Path | None:
                 raise ValueError("its SHA-256 differs")
             file = place / TRAINED
             with safetensors.safe_open(file, "pt") as weights:
-                weights.keys()
-            states = [place / "optimizer.pt", place / "scheduler.pt"]
-            for file in [*states, *place.glob("rng_state*")]:
-                zipfile.ZipFile(file).close()  # whose end says whether it is whole
+                trained = [weights.get_slice(n).get_shape() for n in weights.keys()]
+            file = place / "optimizer.pt"
+            averages, groups = _state(file, "state", "param_groups")
+            shapes = [list(average["exp_avg"].shape) for average in averages.values()]
+            known = sum(len(group["params"]) for group in groups)
+            if known != len(trained) or any(s not in trained for s in shapes):
+                raise ValueError("it is of another model")
+            _state(file := place / "scheduler.pt", "last_epoch", "lr_lambdas")
             for file in place.glob("rng_state*"):
+                _state(file, "python", "numpy", "cpu")
                 if zipfile.ZipFile(file).testzip():
                     raise ValueError("its checksum differs")
             return place
@@ -231,6 +243,21 @@ def last_checkpoint(folder: Path) -> Path | None:
             reason = " ".join(str(error).split())[:100] or type(error).__name__
             print(f"{short(file)} is damaged ({reason}): going back to before it")
     return None
+
+
+def _state(file: Path, *names: str) -> list:
+    """Parts of what torch.save wrote, read as Trainer reads it; code in it never runs.
+
+    The numbers stay on the disk. Raises ValueError where a part is not there.
+    """
+    try:
+        with trainer_pt_utils.safe_globals():
+            found = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError:  # whose text tells how to run the code
+        raise ValueError("it holds more than numbers, or not what it should") from None
+    if missing := [name for name in names if name not in found]:
+        raise ValueError(f"there is no {missing[0]} in it")
+    return [found[name] for name in names]
 
 
 def load(model, folder: Path, method: str):

@@ -8,6 +8,7 @@ import importlib.util
 import io
 import json
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -646,6 +647,23 @@ def test_notebooks_and_commands_have_one_folder_of_results(
         monkeypatch.chdir(called_in)
         one, other = anew(models), anew(course)
         assert where == one.OUTPUTS == other.OUTPUTS and one.CACHE.parent == where
+
+
+@pytest.mark.parametrize(
+    "given, spins",
+    [
+        ({}, "1000"),
+        ({"OMP_WAIT_POLICY": "active"}, None),
+        ({"GOMP_SPINCOUNT": "5"}, "5"),
+    ],
+)
+def test_threads_that_wait_sleep_soon_where_nobody_said_otherwise(
+    given, spins, monkeypatch
+):
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    monkeypatch.setattr(os, "environ", dict(given))
+    runpy.run_path(str(models.ROOT / "helpers" / "__init__.py"))
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
 
 
 def test_a_stop_before_anything_is_saved_is_one_line(call, monkeypatch, tmp_path):

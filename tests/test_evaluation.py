@@ -525,6 +525,19 @@ def flipped(up, down, same):
     return {"ours": ours, "theirs": pd.Series([0.0] * up + [1.0] * (down + same))}
 
 
+@pytest.mark.parametrize(
+    ("ours", "groups", "units"),
+    [
+        pytest.param([0.5] * 6, None, "rows", id="halves"),
+        pytest.param([1.0, 0.0] * 6, np.arange(12) // 2, "groups", id="one a group"),
+    ],
+)
+def test_mcnemar_is_named_on_single_rows_of_0_and_1_alone(ours, groups, units):
+    scores = {"ours": pd.Series(ours), "theirs": pd.Series([0.0] * len(ours))}
+    found = evaluation.verdict("It is so", scores, groups)
+    assert found.basis.startswith(f"an exact sign-flip test, 6 of 6 {units} differ")
+
+
 @pytest.mark.parametrize("same", [0, 7, 100])
 @pytest.mark.parametrize("k", [1, 5, 6, 9, 12, 15])
 def test_few_rows_that_differ_are_judged_by_mcnemar(fewer_resamples, k, same):

@@ -7,7 +7,7 @@ so what fits here fits there.
 
 import re
 import xml.etree.ElementTree as ET
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -278,3 +278,17 @@ def test_names_of_curves_cover_neither_each_other_nor_the_axis(monkeypatch):
     assert min(box.y0 for _, box in boxes) >= floors[0]
     for (_, one), (_, two) in combinations(boxes, 2):
         assert not one.overlaps(two)
+
+
+def test_names_of_curves_that_end_close_together_stand_twelve_points_apart(monkeypatch):
+    feet = []
+
+    def look(figure, alt):
+        figure.canvas.draw()
+        for text in figure.axes[0].texts:
+            feet.append(text.get_window_extent().y0 * 72 / figure.dpi)
+
+    monkeypatch.setattr(figures, "show", look)
+    ends = {"one": 1.0, "two": 1.25, "three": 1.5}
+    figures.curves({who: pd.Series([5, end]) for who, end in ends.items()}, "t", "alt")
+    assert [b - a for a, b in pairwise(feet)] == pytest.approx([12, 12], abs=0.02)

@@ -12,8 +12,9 @@ import sys
 
 from helpers import records, retrieval
 from tools import reading, rivals, search
-from tools.jobs import INSTRUCTIONS, JOBS, MADE, crossed, mark_facts
+from tools.jobs import INSTRUCTIONS, JOBS, MADE, crossed, mark_facts, mark_reading
 
+import numpy as np
 import pytest
 
 ROOT = records.DATA.parent
@@ -51,34 +52,30 @@ def small(monkeypatch):
     some = shown[:12]
     names = [section["id"] for section in some]
 
-    asked = [row for row in train if row["fact"] in (*names, None)]
-    facts = {row["question"]: row["fact"] for row in asked if row["fact"]}
-
-    class FindsMost:
+    class FindsTheFirst:
         def __init__(self, sections):
             self.ids = [section["id"] for section in sections]
 
         def find(self, questions, count=3):
-            """The right section is among those found three times in four."""
-            out = []
-            for number, question in enumerate(questions):
-                right = facts.get(question)
-                ids = [name for name in self.ids if name != right]
-                if right and number % 4:
-                    ids.insert(number % 2, right)
-                out.append(ids[:count])
-            return out
+            return [self.ids[:count] for _ in questions]
 
-    monkeypatch.setattr(retrieval, "Search", FindsMost)
-    return asked, some
+        def scores(self, questions):
+            """Sure of every second question."""
+            sure = retrieval.FLOOR - np.arange(len(questions)) % 2
+            return np.stack([sure, sure - 9], axis=1)
+
+    monkeypatch.setattr(retrieval, "Search", FindsTheFirst)
+    return [row for row in train if row["fact"] in (*names, None)], some
 
 
-def test_an_answer_of_the_reader_stands_in_its_notes_or_says_that_it_does_not(small):
+def test_an_answer_of_the_reader_stands_in_its_section_or_the_question_is_foreign(
+    small,
+):
     asked, some = small
     rows = reading.rows(asked, some, each=8)
     answers = [row["messages"][-1]["content"] for row in rows]
     missing = [answer == retrieval.MISSING for answer in answers]
-    assert 0.1 < sum(missing) / len(rows) < 0.5
+    assert sum(missing) == len(some) // 2 and len(rows) == 8 * len(some) + 6
     known = {row["answer"] for row in asked}
     new = [a for a, m in zip(answers, missing, strict=True) if not m and a not in known]
     assert len(new) > len(rows) / 10  # changed facts
@@ -86,6 +83,25 @@ def test_an_answer_of_the_reader_stands_in_its_notes_or_says_that_it_does_not(sm
         question, answer = (turn["content"] for turn in row["messages"])
         found = reading.NUMBER.findall(answer)
         assert says_no or all(number in question for number in found[:1]), answer
+
+
+def test_the_reader_is_asked_with_the_first_section_and_told_how_sure_the_search_is(
+    small,
+):
+    asked, some = small
+    rows = [row for row in asked if row["fact"]][:20]
+    found = reading.asked(rows, some)
+    first = some[0]
+    for row, given in zip(found, rows, strict=True):
+        text = row["messages"][0]["content"]
+        assert first["text"] in text and some[1]["text"] not in text
+        assert (row["kind"] == "found") == (given["fact"] == first["id"])
+    assert [row["sure"] for row in found] == [True, False] * 10
+    marks = mark_reading([row["answer"] for row in rows], found)
+    kinds = {"found": "", "missing": ""}
+    for row in found:  # unsure is to say no, whatever the answer
+        kinds[row["kind"]] += "01"[row["sure"] == (row["kind"] == "found")]
+    assert marks == {kind: text for kind, text in kinds.items() if text}
 
 
 def test_a_thing_that_changes_its_name_does_so_in_question_section_and_answer():

@@ -244,6 +244,18 @@ def test_an_unknown_device_names_those_that_work(name, monkeypatch):
         models.load("tiny")
 
 
+@pytest.mark.parametrize(
+    "cuda, mps, there",
+    [(False, False, "cpu"), (True, False, "cpu, cuda"), (False, True, "cpu, mps")],
+)
+def test_no_device_is_named_that_is_not_there(cuda, mps, there, monkeypatch):
+    monkeypatch.setenv("COURSE_DEVICE", "abacus")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    with pytest.raises(ValueError, match=f"set it to one of {there}, or"):
+        models.device()
+
+
 @pytest.fixture
 def ask_again():
     """The hub is asked once in a process: not so in this test."""

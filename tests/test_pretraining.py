@@ -102,6 +102,14 @@ def test_twenty_steps_lower_the_loss(model, sequences):
     assert log[-1]["loss"] < log[0]["loss"] - 1
 
 
+def test_a_run_tells_how_far_it_is_unless_told_otherwise(model, sequences, capsys):
+    pretraining.pretrain(model, sequences, 21 * 4 * 32, batch=4)
+    lines = capsys.readouterr().out.splitlines()
+    for step, line in zip((20, 21), lines, strict=True):
+        shown = rf"step {step}/21  loss \d\.\d+  [\d,]+ tokens/s  \d+\.\d minutes left"
+        assert re.fullmatch(shown, line)
+
+
 def test_the_learning_rate_never_starts_at_zero_and_ends_at_a_tenth():
     rates = [pretraining.learning_rate_at(step, 200, 1.0) for step in range(200)]
     assert rates[0] > 0

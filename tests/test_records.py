@@ -284,7 +284,7 @@ def test_a_full_disk_costs_nothing_of_the_old_file(small_disk, size):
     file.write_bytes(LINE)
     with pytest.raises(OSError) as caught:
         records.write(file, [GOOD] * (size // len(LINE)))
-    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.__cause__.errno == errno.ENOSPC
     assert f"could not write {file} " in str(caught.value)
     assert "untouched" in str(caught.value)
     assert file.read_bytes() == LINE

@@ -234,7 +234,7 @@ def test_no_chat_template_gets_out_of_its_sandbox(text, tokenizer, marker, monke
 
 
 def test_a_stranger_s_checkpoint_runs_nothing_when_its_run_goes_on(
-    start, tmp_path, marker, monkeypatch
+    start, tmp_path, marker, monkeypatch, capsys
 ):
     """Trainer keeps the optimizer in a form that could hold code."""
     rows = [{"question": f"Is {n} on?", "answer": "Yes."} for n in range(4)]
@@ -252,8 +252,11 @@ def test_a_stranger_s_checkpoint_runs_nothing_when_its_run_goes_on(
         assert (last / name).exists()
         torch.save(run_me(marker), last / name)
     (last / "SHA256SUMS").unlink()
-    with pytest.raises(Exception, match="[Ww]eights.only"):
-        training.finetune(*models.load(str(start)), rows, **settings)
+    capsys.readouterr()
+    training.finetune(*models.load(str(start)), rows, **settings)
+    said = capsys.readouterr().out.splitlines()
+    assert "optimizer.pt is damaged" in said[0] and "going back" in said[0]
+    assert "going on from" in said[1] and said[1].endswith("checkpoint-1")
 
 
 # What a hub says

@@ -120,6 +120,17 @@ def test_a_tuned_model_knows_its_rows_and_where_they_end(method, small, tokenize
         assert not changed(tuned.model.unload(), before)
 
 
+def test_untold_a_run_takes_each_row_four_times_eight_at_once(small, tokenizer):
+    log = training.finetune(small(), tokenizer, [*ROWS, *ROWS][:9]).log
+    assert list(log["step"]) == [*range(1, 9)]  # 4 epochs of 8 + 1
+    assert log["epoch"].iloc[-1] == 4
+
+
+def test_a_run_warns_of_nothing(small, tokenizer, recwarn):
+    training.finetune(small(), tokenizer, ROWS, **QUICK)
+    assert [str(warning.message) for warning in recwarn] == []
+
+
 @pytest.mark.parametrize("validation", [None, ROWS[:2]])
 def test_the_log_lacks_no_step_and_no_validation(validation, small, tokenizer):
     log = training.finetune(

@@ -12,7 +12,7 @@ import sys
 import threading
 from pathlib import Path
 
-from helpers import models, runs, whole
+from helpers import files, models, runs, whole
 from tools import faults
 
 import filelock
@@ -42,6 +42,22 @@ def test_what_a_killed_process_left_is_cleared(tmp_path):
         made.mkdir()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert not list((tmp_path / "out").iterdir())
+
+
+@unix
+def test_rows_that_a_killed_process_was_writing_are_cleared_by_the_next(tmp_path):
+    code = f"""
+import os
+from helpers import files
+def rows():
+    yield {{"text": "half"}}
+    os.kill(os.getpid(), 9)
+files.write({str(tmp_path / "a.jsonl")!r}, rows())
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=models.ROOT)
+    assert done.returncode == -signal.SIGKILL and not (tmp_path / "a.jsonl").exists()
+    files.write(tmp_path / "a.jsonl", [{"text": "all"}])
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
 
 
 def test_two_that_write_one_thing_do_not_mix(tmp_path):
@@ -102,15 +118,62 @@ def test_a_damaged_file_of_a_shipped_model_is_told(name, tmp_path):
     whole.check(folder)
 
 
-def test_a_damaged_checkpoint_is_not_gone_on_from(tmp_path, capsys):
+class RunMe:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return Path.touch, (self.marker,)
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    """Two of a run, as Trainer leaves them, of a net with one layer; the second."""
+    net = torch.nn.Linear(9, 9)
+    net(torch.ones(9)).sum().backward()
+    optimizer = torch.optim.AdamW(net.parameters())
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1)
     for step in (1, 2):
+        optimizer.step(), schedule.step()
         place = tmp_path / "checkpoints" / f"checkpoint-{step}"
-        runs.save_trained(torch.nn.Linear(9, 9), str(place))
+        runs.save_trained(net, str(place))
         with runs.unchecked():
-            for name in ("optimizer.pt", "scheduler.pt"):
-                torch.save({"a": torch.ones(9)}, place / name)
-        torch.save({"a": torch.ones(9)}, place / "rng_state.pth")
+            torch.save(optimizer.state_dict(), place / "optimizer.pt")
+            torch.save(schedule.state_dict(), place / "scheduler.pt")
+        state = {"python": 1, "numpy": 2, "cpu": torch.ones(9)}
+        torch.save(state, place / "rng_state.pth")
         (place / runs.STATE).write_text(json.dumps({"global_step": step, "epoch": 1}))
+    return place
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
+@pytest.mark.parametrize("what", ["code", "nothing", "a list", "another model's"])
+def test_a_strangers_checkpoint_is_told_and_not_gone_on_from(
+    name, what, checkpoints, tmp_path, capsys
+):
+    other = torch.optim.AdamW([torch.nn.Parameter(torch.ones(3))]).state_dict()
+    found = {"code": RunMe(tmp_path / "ran"), "nothing": {}, "a list": [1]}
+    torch.save(found.get(what, other), checkpoints / name)
+    (checkpoints / whole.SUMS).unlink()  # as one who means harm would
+    assert runs.last_checkpoint(tmp_path).name == "checkpoint-1"
+    (line,) = capsys.readouterr().out.splitlines()
+    assert f"{name} is damaged (" in line and line.endswith("going back to before it")
+    assert "weights_only" not in line  # torch's advice would run it
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("shape", [(9, 8), (1,)])
+def test_weights_of_another_model_are_not_put_into_this_one(shape, checkpoints):
+    weights = {"weight": torch.ones(shape), "bias": torch.ones(9)}
+    safetensors.torch.save_file(weights, checkpoints / runs.TRAINED)
+    with pytest.raises(OSError, match="of another model, by its weight: delete"):
+        runs.load_trained(torch.nn.Linear(9, 9), str(checkpoints))
+
+
+def test_a_damaged_checkpoint_is_not_gone_on_from(checkpoints, tmp_path, capsys):
+    place = checkpoints
     assert runs.last_checkpoint(tmp_path) == place
     for name, at in [(runs.TRAINED, -5), ("optimizer.pt", 700)]:
         data = bytearray((place / name).read_bytes())
@@ -187,13 +250,13 @@ def test_ctrl_c_while_a_command_imports_is_one_line(tmp_path):
 # A sample of tools/faults.py, and that it sees what it is for
 
 
-SAMPLE = ["kill lora", "disk merge", "two unpack", "kill rows", "kill verdict"]
+SAMPLE = ["kill lora", "disk rows", "two rows", "kill rows", "clock verdict"]
 SAMPLE += ["byte tiny config.json", "byte tiny tokenizer.json", "endpoint cut"]
 
 
 @unix
 def test_nothing_is_lost_in_a_sample_of_faults(capsys):
-    assert faults.main([*SAMPLE, "--share", "0", "--at-once", "1"]) == 0
+    assert faults.main([*SAMPLE, "--share", "0"]) == 0
     assert f"{len(SAMPLE)} runs, 0 lost" in capsys.readouterr().out
 
 
@@ -206,7 +269,7 @@ def test_a_file_that_is_not_written_whole_is_seen(tmp_path, monkeypatch):
         return 0
 
     monkeypatch.setattr(faults.KNOWN, "folder", tmp_path / "known", raising=False)
-    careless = faults.on_file(in_place, "a", "[]", lambda text: len(json.loads(text)))
+    careless = faults.on_file("careless", in_place, "a", "[]")
     monkeypatch.setitem(faults.WORKS, "careless", careless)
     faults.learn("careless")
     seen = []
@@ -214,7 +277,7 @@ def test_a_file_that_is_not_written_whole_is_seen(tmp_path, monkeypatch):
         place = tmp_path / f"{seed}" / "place"
         place.mkdir(parents=True)
         try:
-            faults.kill(careless, faults.random.Random(seed), place)
+            faults.kill("careless", faults.random.Random(seed), place)
         except faults.Lost as lost:
             seen.append(str(lost))
     assert "left a, neither old nor new" in seen

@@ -2,26 +2,27 @@
 
     python -m tools.faults [--seed N] [--share 0.5] [KIND ...]
 
-about ten minutes on two cores, on Linux. Each run has a seed, does one fault to one
-piece of work in a scratch folder, and then asks: is what was whole before still whole,
-does nothing half look whole, and does the next call work, or say in one line what to
-do? A line a run, a table at the end; exit code 1 when something was lost.
+about a quarter of an hour, on Linux. Each run has a seed, does one fault to one piece
+of work in a scratch folder, and then asks: is what was whole before still whole, does
+nothing half look whole, and does the next call work, or say in one line what to do? A
+line a run, a table at the end; exit code 1 when something was lost.
 
 Faults: `kill` (SIGKILL before the n-th write, or after some seconds), `disk` (a small
 disk that fills up at the n-th write, with some bytes left), `two` (two processes at
-once), `clock` (files from the future), `byte` (one damaged byte, by kind of file),
-`hub`, `endpoint`, `kernel`, `ctrl-c`. A disk needs root, `hub` and `ctrl-c` take
-seconds for each process; what cannot be done here is skipped, with its reason.
+once), `clock` (set back or ahead at the n-th write, and files from the future), `byte`
+(one damaged byte, by kind of file), `hub`, `endpoint`, `kernel` (a new one after half
+of a lesson, or cells in any order), `ctrl-c`. A disk needs root; what cannot be done
+here is skipped, with its reason.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import hashlib
 import http.server
 import json
-import multiprocessing
 import os
 import random
 import re
@@ -34,6 +35,7 @@ import tempfile
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -51,6 +53,7 @@ from helpers import (
     runs,
     smollm2,
     training,
+    whole,
 )
 from tools import course, record
 
@@ -58,16 +61,43 @@ import nbformat
 import torch
 import transformers
 
+RUNS = {  # of each fault, what it is done to and how often
+    "kill": "full 3, lora 8, cached 4, merge 5, unpack 5, export 4, lesson 5, "
+    "verdict 3, record 3, rows 4, pretrain 4",
+    "disk": "full 2, lora 8, cached 3, merge 5, unpack 5, export 4, lesson 3, "
+    "verdict 3, record 3, rows 3, pretrain 3",
+    "two": "full 1, lora 4, cached 3, merge 3, unpack 3, export 2, lesson 2, "
+    "verdict 2, rows 2",
+    "clock": "lora 2, cached 2, unpack 2, verdict 1, pretrain 1",
+    "byte": "tiny model.safetensors 4, tiny config.json 6, tiny tokenizer.json 3, "
+    "tiny tokenizer_config.json 3, full safetensors 2, full config.json 4, "
+    "full chat_template 2, lora adapter_model 3, lora adapter_config 6, "
+    "lora chat_template 2, lora tokenizer 3, again run.json 4, "
+    "again training_log.csv 3, again adapter_model.safetensors 2, "
+    "checkpoint trained 3, checkpoint optimizer 3, checkpoint scheduler 2, "
+    "checkpoint rng_state 2, checkpoint trainer_state 4, rows faq_train 4",
+    "hub": "model.safetensors 2, tokenizer.json 1",
+    "endpoint": "silent 1, trickle 1, cut 1, html 1, json_of_another 1, empty 1, "
+    "nothing 1, busy 1, broken 1, gone 1, endless 1",
+    "ctrl-c": "importing 4, training 4",
+    "kernel": "half short 1, shuffled short 2",
+}
+# with the student, its converters and whole lessons: minutes, so only when named
+LONG = {
+    "kill": "student 2, gguf 2",
+    "disk": "student 2, gguf 2",
+    "kernel": "half 07_evaluation 1, shuffled 07_evaluation 1",
+}
 ROWS = [
     {"question": f"What does code {n} mean?", "answer": f"Battery {n} is low."}
     for n in range(6)
 ]
 WRITES = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree"}
-MB = 1_000_000
+MB, YEAR = 1_000_000, 3e7
 # What a line that says what to do has a word of.
 REMEDY = re.compile(
     r"free some|choose|delete|again|get it|get that|give |copy|save it|wait|mend|"
-    r"goes on|begins anew|Check|Start|Set |remove|is ready",
+    r"goes on|begins anew|Check|Start|Set |remove",
     re.IGNORECASE,
 )
 
@@ -84,15 +114,23 @@ class Work(NamedTuple):
     """A piece of work in a folder.
 
     call: does it, and returns an exit code. whole: what is wrong with what it made, or
-    None. before: puts there what it starts from. half: complains of something half that
-    looks whole; by default there must be nothing, or all.
+    None; "no ..." where it made nothing that could be taken for whole. before: puts
+    there what it starts from.
     """
 
     call: Callable[[Path], int]
     whole: Callable[[Path], str | None]
     before: Callable[[Path], None] = lambda place: None
-    half: Callable[[Path], str | None] | None = None
     room: int = 300 * MB  # of a disk that holds it
+
+
+class KNOWN:
+    """What was measured once, before any fault; by name of the work."""
+
+    folder: Path  # NAME/ in it holds what the work made
+    writes: dict[str, int] = {}
+    seconds: dict[str, float] = {}
+    names: dict[str, set[str]] = {}
 
 
 # Processes: forked from this one, which has imported everything
@@ -156,6 +194,10 @@ def at_write(number: int, folder: Path, then: Callable[[], None]):
     return hook
 
 
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def refusal(said: str) -> None:
     """Lost unless a line at the end says what to do, and nothing is a traceback."""
     lines = said.strip().splitlines() or [""]
@@ -166,8 +208,16 @@ def refusal(said: str) -> None:
         raise Lost(f"no remedy: {line[:150]!r}")
 
 
-def again(work: Work, place: Path) -> None:
+def consider(name: str, place: Path) -> None:
+    """Lost when what a fault left looks whole and is not."""
+    fault = WORKS[name].whole(place)
+    if fault and not fault.startswith("no "):
+        raise Lost(f"left {fault}")
+
+
+def again(name: str, place: Path) -> None:
     """The next call works; where all was done already, it may say so."""
+    work = WORKS[name]
     done = work.whole(place) is None
     said = place.parent / "again.txt"
     code = end(start(lambda: work.call(place), said))
@@ -178,30 +228,19 @@ def again(work: Work, place: Path) -> None:
         refusal(text)
     if fault := work.whole(place):
         raise Lost(f"the next call leaves {fault}")
-    strange = {*names(place)} - KNOWN.names.get(work, set())
-    if strange:
+    if strange := names(place) - KNOWN.names.get(name, set()):
         raise Lost(f"left behind: {', '.join(sorted(strange)[:3])}")
 
 
-def names(place: Path) -> list[str]:
+def names(place: Path) -> set[str]:
     """Files and folders in it, but for locks and scratch folders with nothing else."""
-    return [
+    return {
         path.relative_to(place).as_posix()
         for path in place.rglob("*")
         if path.suffix != ".lock"
         and path.name not in ("filler", "lock")
         and not (path.suffix == ".part" and not {*os.listdir(path)} - {"lock"})
-    ]
-
-
-class KNOWN:
-    """What was measured once, before any fault."""
-
-    folder: Path
-    writes: dict[Work, int] = {}
-    seconds: dict[Work, float] = {}
-    names: dict[Work, set[str]] = {}
-    marks: dict[str, torch.Tensor] = {}
+    }
 
 
 # Pieces of work
@@ -228,15 +267,22 @@ def marks(folder: str) -> torch.Tensor:
     return torch.cat([logits.float(), torch.tensor([float(number)])])
 
 
+@functools.cache
+def known_marks(name: str) -> torch.Tensor:
+    (folder,) = [p for p in (KNOWN.folder / name).glob(MADE[name]) if p.is_dir()]
+    return marks(str(folder))
+
+
 def is_model(folder: Path, like: str, atol: float = 1e-3) -> str | None:
     """What is wrong with a model of a folder, which should be the known one."""
     try:
         found = marks(str(folder))
     except OSError as error:
         return f"no model: {error}"
-    if found.shape != KNOWN.marks[like].shape:
+    known = known_marks(like)
+    if found.shape != known.shape:
         return "another model"
-    same = torch.allclose(found, KNOWN.marks[like], atol=atol, rtol=1e-3)
+    same = torch.allclose(found, known, atol=atol, rtol=1e-3)
     return None if same else "a model that is not the one that was to be tuned"
 
 
@@ -250,14 +296,8 @@ def tune(method: str) -> Work:
         call,
         lambda place: is_model(place / "out", method),
         lambda place: records.write(place.parent / "rows.jsonl", ROWS),
-        lambda place: half_model(place / "out", method),
         room=600 * MB if method == "full" else 120 * MB,
     )
-
-
-def half_model(folder: Path, like: str) -> str | None:
-    fault = is_model(folder, like)
-    return None if (fault or "").startswith("no model") else fault
 
 
 def tune_cached(place: Path) -> int:
@@ -292,16 +332,6 @@ def exported(place: Path, real: bool = False) -> int:
     return models.main(["export", name, str(place / "model.gguf")])
 
 
-def is_export(place: Path) -> str | None:
-    path = place / "model.gguf"
-    if not path.exists():
-        return "no file"
-    size = f"size of {path.stat().st_size // MB} MB"
-    known = KNOWN.folder / f"{'gguf' if path.stat().st_size > 99 * MB else 'export'}"
-    expected = (known / "model.gguf").stat().st_size // MB
-    return None if size == f"size of {expected} MB" else f"a half file, {size}"
-
-
 def unpacked(place: Path, real: bool = False) -> int:
     """Around a stand-in for the conversion, which writes tiny; or the real one."""
 
@@ -314,16 +344,7 @@ def unpacked(place: Path, real: bool = False) -> int:
     models.CACHE = place
     if not real:
         smollm2._convert = convert
-    return command(smollm2, place)
-
-
-def command(module, place: Path) -> int:
-    """`python -m MODULE` by its last lines, in this process."""
-    source = Path(module.__file__).read_text(encoding="utf-8")
-    code = source[source.index('if __name__ == "__main__":') :]
-    code = code.replace("from helpers import models", "")
-    exec(code, vars(module) | {"__name__": "__main__", "models": models})
-    return 0
+    return api(models.smollm2_folder)
 
 
 def is_unpacked(place: Path) -> str | None:
@@ -346,26 +367,27 @@ def lesson(place: Path) -> int:
     return course.run([place / "01_a.ipynb"], place / "outputs", in_place=True)
 
 
-def on_file(call, name: str, old: str, new: Callable[[str], bool], room=MB) -> Work:
+def as_known(name: str, file: str, old: str = "") -> Callable[[Path], str | None]:
+    """What is wrong with a file, which should be that of the known work."""
+
+    def wrong(place: Path) -> str | None:
+        path, known = place / file, KNOWN.folder / name / file
+        if not path.exists() or path.read_bytes() == old.encode():
+            return "no new file"
+        same = path.read_bytes() == known.read_bytes()
+        return None if same else f"{file}, neither old nor new"
+
+    return wrong
+
+
+def on_file(name: str, call, file: str, old: str, room: int = MB) -> Work:
     """A work that replaces a file: it may be the old one or the new, never a part."""
 
-    def sure(text: str) -> bool:
-        with contextlib.suppress(ValueError, LookupError):
-            return bool(new(text))
-        return False
-
     def before(place: Path) -> None:
-        (place / name).parent.mkdir(parents=True, exist_ok=True)
-        (place / name).write_text(old)
+        (place / file).parent.mkdir(parents=True, exist_ok=True)
+        (place / file).write_text(old)
 
-    def whole(place: Path) -> str | None:
-        return None if sure((place / name).read_text()) else "the old file"
-
-    def half(place: Path) -> str | None:
-        text = (place / name).read_text()
-        return None if text == old or sure(text) else f"{name}, neither old nor new"
-
-    return Work(call, whole, before, half, room)
+    return Work(call, as_known(name, file, old), before, room)
 
 
 def verdict(place: Path) -> int:
@@ -393,62 +415,34 @@ def pretrain(place: Path) -> int:
     point = place / "point.pt"
     given = {"checkpoint": point, "checkpoint_minutes": 0, "batch": 2}
     code = api(pretraining.pretrain, model, ids, 8 * 32, report=lambda row: 0, **given)
-    if not code:
-        sums = sum(float(p.double().abs().sum()) for p in model.parameters())
-        (place / "sum").write_text(f"{sums:.4f}")
-    return code
-
-
-def pretrained(place: Path) -> str | None:
-    if not (place / "sum").exists():
-        return "no sum"
-    found = KNOWN.marks.setdefault("sum", (place / "sum").read_text())
-    return None if found == (place / "sum").read_text() else "another model"
-
-
-def is_rows(word: str) -> Callable[[str], bool]:
-    return lambda text: text == f'{{"text": "{word}"}}\n' * 2000
+    sums = sum(float(p.double().abs().sum()) for p in model.parameters())
+    return code or api(whole.write, place / "sum", f"{sums:.4f}")
 
 
 OLD = nbformat.writes(notebook("old\n")) + "\n"
 VERDICT = "verdicts/01-a-is-better-" + hashlib.sha256(b"a is better").hexdigest()[:6]
 VERDICT += ".json"
+MADE = {"full": "out", "lora": "out", "cached": "tuned/*"}  # models, in their folders
 WORKS = {
     "full": tune("full"),
     "lora": tune("lora"),
-    "cached": Work(tune_cached, cached, half=lambda p: None, room=120 * MB),
+    "cached": Work(tune_cached, cached, room=120 * MB),
     "merge": Work(
-        merged,
-        lambda place: is_model(place / "merged", "lora", 1e-2),
-        half=lambda place: (
-            half_model(place / "merged", "lora")
-            if (place / "merged").exists()
-            else None
-        ),
-        room=80 * MB,
+        merged, lambda place: is_model(place / "merged", "lora", 1e-2), room=80 * MB
     ),
-    "unpack": Work(unpacked, is_unpacked, half=lambda place: None, room=80 * MB),
-    "export": Work(exported, is_export, room=120 * MB),
-    "gguf": Work(lambda place: exported(place, real=True), is_export, room=1200 * MB),
-    "student": Work(
-        lambda place: unpacked(place, real=True),
-        is_unpacked,
-        half=lambda place: None,
-        room=800 * MB,
+    "unpack": Work(unpacked, is_unpacked, room=80 * MB),
+    "student": Work(functools.partial(unpacked, real=True), is_unpacked, room=800 * MB),
+    "export": Work(exported, as_known("export", "model.gguf"), room=120 * MB),
+    "gguf": Work(
+        functools.partial(exported, real=True),
+        as_known("gguf", "model.gguf"),
+        room=1200 * MB,
     ),
-    "lesson": on_file(
-        lesson,
-        "01_a.ipynb",
-        OLD,
-        lambda text: '"new\\n' in text and bool(json.loads(text)),
-        room=3 * MB,
-    ),
-    "verdict": on_file(verdict, VERDICT, "{}", lambda text: json.loads(text)["claim"]),
-    "record": on_file(keep, "x.json", "{}", lambda text: json.loads(text)["measured"]),
-    "rows": on_file(
-        write_rows, "rows.jsonl", '{"text": "old"}\n' * 2000, is_rows("new")
-    ),
-    "pretrain": Work(pretrain, pretrained, half=lambda place: None, room=4 * MB),
+    "lesson": on_file("lesson", lesson, "01_a.ipynb", OLD, 3 * MB),
+    "verdict": on_file("verdict", verdict, VERDICT, "{}"),
+    "record": on_file("record", keep, "x.json", "{}"),
+    "rows": on_file("rows", write_rows, "rows.jsonl", '{"text": "old"}\n' * 2000),
+    "pretrain": Work(pretrain, as_known("pretrain", "sum"), room=4 * MB),
 }
 
 
@@ -457,7 +451,7 @@ def learn(name: str) -> None:
     work, place = WORKS[name], KNOWN.folder / name
     place.mkdir(parents=True)
     work.before(place)
-    counts = KNOWN.folder / f"{name}.writes"
+    counts, said = (KNOWN.folder / f"{name}.{end}" for end in ("writes", "txt"))
     hook = at_write(-1, place, lambda: None)
 
     def call():
@@ -466,18 +460,11 @@ def learn(name: str) -> None:
         return code
 
     started = time.perf_counter()
-    said = KNOWN.folder / f"{name}.txt"
     if end(start(call, said, hook)):
         raise RuntimeError(f"{name} does not work: {said.read_text()[-500:]}")
-    KNOWN.seconds[work] = time.perf_counter() - started
-    KNOWN.writes[work] = int(counts.read_text())
-    KNOWN.names[work] = {*names(place)}
-    if name in ("full", "lora"):
-        KNOWN.marks[name] = marks(str(place / "out"))
-    if name == "cached":
-        (folder,) = (path for path in place.glob("tuned/*") if path.is_dir())
-        KNOWN.marks[name] = marks(str(folder))
-        KNOWN.folder.joinpath("cache").write_text(folder.name)
+    KNOWN.seconds[name] = time.perf_counter() - started
+    KNOWN.writes[name] = int(counts.read_text())
+    KNOWN.names[name] = names(place)
     if fault := work.whole(place):
         raise RuntimeError(f"{name} makes {fault}")
 
@@ -485,29 +472,22 @@ def learn(name: str) -> None:
 # Faults done to a work
 
 
-def kill(work: Work, rng: random.Random, place: Path) -> str:
+def kill(name: str, rng: random.Random, place: Path) -> str:
+    work, said = WORKS[name], place.parent / "said.txt"
     work.before(place)
-    number = rng.randint(1, KNOWN.writes[work])
-    seconds = rng.uniform(0, KNOWN.seconds[work])
+    number = rng.randint(1, KNOWN.writes[name])
+    seconds = rng.uniform(0, KNOWN.seconds[name])
     if by_write := rng.random() < 0.7:
-        stop = at_write(number, place, lambda: os.kill(os.getpid(), signal.SIGKILL))
-        end(start(lambda: work.call(place), place.parent / "said.txt", stop))
+        hook = at_write(number, place, die)
+        end(start(lambda: work.call(place), said, hook))
     else:
-        pid = start(lambda: work.call(place), place.parent / "said.txt")
+        pid = start(lambda: work.call(place), said)
         time.sleep(seconds)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)  # which waits to be reaped, so it is there
         end(pid)
-    consider(work, place)
-    again(work, place)
+    consider(name, place)
+    again(name, place)
     return f"at write {number}" if by_write else f"after {seconds:.2f} s"
-
-
-def consider(work: Work, place: Path) -> None:
-    """Lost when what a fault left looks whole and is not."""
-    fault = work.half(place) if work.half else work.whole(place)
-    if fault and not (work.half is None and fault.startswith("no ")):
-        raise Lost(f"left {fault}")
 
 
 @contextlib.contextmanager
@@ -534,28 +514,29 @@ def fill(place: Path, left: int) -> None:
         os.posix_fallocate(file.fileno(), 0, max(1, free - left))
 
 
-def full(work: Work, rng: random.Random, place: Path) -> str:
+def full(name: str, rng: random.Random, place: Path) -> str:
+    work, said = WORKS[name], place.parent / "said.txt"
     with disk(place, work.room):
         work.before(place)
-        number, left = rng.randint(1, KNOWN.writes[work]), rng.randrange(work.room // 9)
+        number, left = rng.randint(1, KNOWN.writes[name]), rng.randrange(work.room // 9)
         left = rng.choice([0, left, left // 10, left // 100])
         hook = at_write(number, place, lambda: fill(place, left))
-        said = place.parent / "said.txt"
         code = end(start(lambda: work.call(place), said, hook))
         if code:
             refusal(said.read_text())
-        consider(work, place)
+        consider(name, place)
         if code == 0 and (fault := work.whole(place)):
             raise Lost(f"success was reported of {fault}")
         (place / "filler").unlink(missing_ok=True)
-        again(work, place)
+        again(name, place)
     return f"{left:,} bytes left at write {number}"
 
 
-def two(work: Work, rng: random.Random, place: Path) -> str:
+def two(name: str, rng: random.Random, place: Path) -> str:
+    work = WORKS[name]
     work.before(place)
     said = [place.parent / f"{n}.txt" for n in range(2)]
-    later = rng.choice([0, rng.uniform(0, KNOWN.seconds[work])])
+    later = rng.choice([0, rng.uniform(0, KNOWN.seconds[name])])
     pids = [start(lambda: work.call(place), said[0])]
     time.sleep(later)
     pids.append(start(lambda: work.call(place), said[1]))
@@ -567,62 +548,30 @@ def two(work: Work, rng: random.Random, place: Path) -> str:
         raise Lost("neither of the two did it")
     if fault := work.whole(place):
         raise Lost(f"two made {fault}")
-    again(work, place)
+    again(name, place)
     return f"the second {later:.2f} s later, codes {codes}"
 
 
-def clock(work: Work, rng: random.Random, place: Path) -> str:
-    """The work done, its files then dated a year ahead, or 1970."""
+def clock(name: str, rng: random.Random, place: Path) -> str:
+    """Set back or ahead at a write; what was made is then dated otherwise once more."""
+    work, now = WORKS[name], time.time
     work.before(place)
-    if end(start(lambda: work.call(place), place.parent / "said.txt")):
+    number = rng.randint(1, KNOWN.writes[name])
+    jump = rng.choice([-YEAR, YEAR])
+
+    def set_clock():
+        time.time = lambda: now() + jump
+
+    hook = at_write(number, place, set_clock)
+    if end(start(lambda: work.call(place), place.parent / "said.txt", hook)):
         raise Lost("it does not work")
-    stamp = rng.choice([0, time.time() + 3e7])
-    contents = {p: p.read_bytes() for p in place.rglob("*") if p.is_file()}
-    for path in contents:
+    consider(name, place)
+    stamp = rng.choice([0, now() + YEAR])
+    for path in place.rglob("*"):
         os.utime(path, (stamp, stamp))
-    again(work, place)
-    return f"files of {time.gmtime(stamp).tm_year}"
-
-
-WAYS = {"kill": kill, "disk": full, "two": two, "clock": clock}
-PLAN = {  # runs of a fault of a work
-    "kill full": 3,
-    "kill lora": 8,
-    "kill cached": 4,
-    "kill merge": 5,
-    "kill unpack": 5,
-    "kill export": 4,
-    "kill lesson": 5,
-    "kill verdict": 3,
-    "kill record": 3,
-    "kill rows": 4,
-    "kill pretrain": 4,
-    "disk full": 2,
-    "disk lora": 8,
-    "disk cached": 3,
-    "disk merge": 5,
-    "disk unpack": 5,
-    "disk export": 4,
-    "disk lesson": 3,
-    "disk verdict": 3,
-    "disk record": 3,
-    "disk rows": 3,
-    "disk pretrain": 3,
-    "two full": 1,
-    "two lora": 4,
-    "two cached": 3,
-    "two merge": 3,
-    "two unpack": 3,
-    "two export": 2,
-    "two lesson": 2,
-    "two verdict": 2,
-    "two rows": 2,
-    "clock lora": 1,
-    "clock cached": 1,
-    "clock unpack": 2,
-}
-# with the real student and the real converters: minutes, so only when they are named
-LONG = {"kill student": 2, "disk student": 2, "kill gguf": 2, "disk gguf": 2}
+    again(name, place)
+    way = "back" if jump < 0 else "ahead"
+    return f"{way} at write {number}, then files of {time.gmtime(stamp).tm_year}"
 
 
 # One damaged byte
@@ -668,40 +617,31 @@ def byte_model(source: Path, kind: str, rng: random.Random, place: Path) -> str:
     return f"{where}: harmless"
 
 
-def byte_again(source: Path, kind: str, rng: random.Random, place: Path) -> str:
+def byte_again(kind: str, rng: random.Random, place: Path) -> str:
     """A file of a finished run, and the same call again."""
-    place.mkdir(parents=True)
-    shutil.copytree(source, place / "out")
-    (place.parent / "rows.jsonl").write_bytes(
-        (KNOWN.folder / "rows.jsonl").read_bytes()
-    )
+    work, said = WORKS["lora"], place.parent / "said.txt"
+    work.before(place)
+    shutil.copytree(KNOWN.folder / "lora" / "out", place / "out")
     where = damage(place / "out" / kind, rng)
-    said, method = place.parent / "said.txt", source.parent.name
-    code = end(start(lambda: WORKS[method].call(place), said))
-    if code:
+    if end(start(lambda: work.call(place), said)):
         refusal(said.read_text())
         return f"{where}: refused"
-    if (fault := is_model(place / "out", method)) and kind != "run.json":
+    if (fault := is_model(place / "out", "lora")) and kind != "run.json":
         raise Lost(f"{where}: {fault}")
     return f"{where}: not looked at"
 
 
 def byte_checkpoint(kind: str, rng: random.Random, place: Path) -> str:
     """A file of the last checkpoint of a killed run, which then goes on."""
-    work = WORKS["lora"]
+    work, said = WORKS["lora"], place.parent / "said.txt"
     work.before(place)
-
-    def stop():
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    hook = at_write(KNOWN.writes[work] - 12, place, stop)
-    end(start(lambda: work.call(place), place.parent / "said.txt", hook))
+    hook = at_write(KNOWN.writes["lora"] - 12, place, die)
+    end(start(lambda: work.call(place), said, hook))
     points = sorted(place.glob(f"out/checkpoints/checkpoint-*/{runs.STATE}"))
     if not points:
         raise Lost("no checkpoint was written")
     (file,) = points[-1].parent.glob(f"{kind}*")
     where = damage(file, rng)
-    said = place.parent / "said.txt"
     code, text = end(start(lambda: work.call(place), said)), said.read_text()
     if code:
         refusal(text)
@@ -711,18 +651,24 @@ def byte_checkpoint(kind: str, rng: random.Random, place: Path) -> str:
     return f"{where}: {'gone back' if 'damaged' in text else 'harmless'}"
 
 
-def byte_rows(path: Path, rng: random.Random, place: Path) -> str:
-    place.mkdir(parents=True)
-    file = Path(shutil.copy(path, place / path.name))
+def byte_rows(kind: str, rng: random.Random, place: Path) -> str:
+    """A file of rows: told by its line, or another text, which git would tell."""
+    file = Path(shutil.copy(records.DATA / "larkfield" / f"{kind}.jsonl", place))
     where = damage(file, rng)
     try:
-        if path.suffix == ".json":
-            json.loads(file.read_text(encoding="utf-8"))
-        else:
-            records.read(file)
+        records.read(file)
     except ValueError as error:
         return f"{where}: refused ({str(error).splitlines()[0][-60:]})"
-    return f"{where}: unseen (text is text; git tells)"
+    return f"{where}: another text"
+
+
+def byte(what: str, rng: random.Random, place: Path) -> str:
+    source, kind = what.split()
+    ways = {"again": byte_again, "checkpoint": byte_checkpoint, "rows": byte_rows}
+    if source in ways:
+        return ways[source](kind, rng, place)
+    folder = models.TINY if source == "tiny" else KNOWN.folder / source / "out"
+    return byte_model(folder, kind, rng, place)
 
 
 # Servers
@@ -732,15 +678,28 @@ class Liar(http.server.BaseHTTPRequestHandler):
     """A chat server that answers three prompts and then does as it is told."""
 
     protocol_version = "HTTP/1.1"
+    bodies = {
+        "html": (200, b"<html><title>Sign in</title>" + b"<p>x</p>\n" * 900),
+        "json_of_another": (200, b'{"choices": "none", "answer": [1, 2]}'),
+        "empty": (200, b'{"choices": []}'),
+        "nothing": (200, b""),
+        "busy": (429, b"slow down"),
+        "broken": (500, b"<html>oops</html>"),
+        "cut": (200, b'{"choices": [{"mess', 300),
+    }
 
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
         self.server.asked += 1
+        way = self.server.way
         if self.server.asked <= 3:
             answer = {"message": {"role": "assistant", "content": "yes"}, "index": 0}
-            return self.send(200, json.dumps({"choices": [answer]}).encode())
-        with contextlib.suppress(OSError):
-            getattr(self, self.server.way)()
+            self.send(200, json.dumps({"choices": [answer]}).encode())
+        elif way in self.bodies:
+            self.send(*self.bodies[way])
+        else:
+            with contextlib.suppress(OSError):
+                getattr(self, way)()
 
     def send(self, status, body, length=None):
         self.send_response(status)
@@ -755,45 +714,18 @@ class Liar(http.server.BaseHTTPRequestHandler):
     def silent(self):
         time.sleep(30)
 
-    def trickle(self):
-        self.send(200, b"{", 1000)
+    def trickle(self, part=b" "):
+        self.send(200, b"{", 10**12)
         for _ in range(60):
+            self.wfile.write(part)
             time.sleep(0.5)
-            self.wfile.write(b" ")
 
-    def cut(self):
-        self.send(200, b'{"choices": [{"mess', 300)
-
-    def html(self):
-        self.send(200, b"<html><title>Sign in</title>" + b"<p>x</p>\n" * 900)
-
-    def json_of_another(self):
-        self.send(200, b'{"choices": "none", "answer": [1, 2]}')
-
-    def empty(self):
-        self.send(200, b'{"choices": []}')
-
-    def nothing(self):
-        self.send(200, b"")
-
-    def busy(self):
-        self.send(429, b"slow down")
-
-    def broken(self):
-        self.send(500, b"<html>oops</html>")
+    def endless(self):
+        self.trickle(b" " * MB)
 
     def gone(self):
         self.server.socket.close()
         self.connection.shutdown(socket.SHUT_RDWR)
-
-    def endless(self):
-        self.send(200, b"", 10**12)
-        for _ in range(60):
-            self.wfile.write(b" " * MB)
-            time.sleep(0.5)
-
-
-LIES = "silent trickle cut html json_of_another empty nothing busy broken gone endless"
 
 
 def lie(way: str, rng: random.Random, place: Path) -> str:
@@ -805,20 +737,18 @@ def lie(way: str, rng: random.Random, place: Path) -> str:
     asked = endpoint.Endpoint(url, "liar", timeout=1)
     try:
         asked.generate(["one"] * 6, max_new_tokens=8)
-        raise Lost("a lie was taken for an answer")
     except endpoint.EndpointError as error:
-        took = time.monotonic() - started
-        if list(error.answers) != ["yes"] * 3:
-            raise Lost(f"answers lost: {error.answers}") from None
-        if "\n" in str(error) or len(str(error)) > 700:
-            raise Lost(f"no line: {str(error)[:99]}") from None
-        refusal(str(error))
-    except Lost:
-        raise
-    except Exception as error:
-        raise Lost(f"a traceback: {error!r:.120}") from error
+        answers, said = list(error.answers), str(error)
+    else:
+        raise Lost("a lie was taken for an answer")
     finally:
         server.shutdown()
+    took = time.monotonic() - started
+    if answers != ["yes"] * 3:
+        raise Lost(f"answers lost: {answers}")
+    if "\n" in said or len(said) > 700:
+        raise Lost(f"no line: {said[:99]}")
+    refusal(said)
     if took > 12:
         raise Lost(f"{took:.0f} s with a time-out of 1 s")
     return f"told after {took:.1f} s"
@@ -832,7 +762,7 @@ try:
     model, tokenizer = models.load("someone/tiny")
     print("loaded", models.digest(model))
 except OSError as error:
-    print(f"{error} again")
+    print(error)
 """
 
 
@@ -859,15 +789,15 @@ def hub(file: str, rng: random.Random, place: Path) -> str:
     with tests_hub.Hub(place / "hub") as server:
         cut_at = server.cut = rng.uniform(0.1, 0.9)
         server.RequestHandlerClass = Cutting
-        clean = {k: v for k, v in os.environ.items() if not k.endswith("_OFFLINE")}
-        clean |= {"HF_ENDPOINT": server.url, "HF_HOME": str(home)}
-        clean |= {"NO_PROXY": "127.0.0.1"}
+        env = {k: v for k, v in os.environ.items() if not k.endswith("_OFFLINE")}
+        env |= {"HF_ENDPOINT": server.url, "HF_HOME": str(home)}
+        env |= {"NO_PROXY": "127.0.0.1"}
         said = []
         for server.up in (True, False, True):
             done = subprocess.run(
                 [sys.executable, "-c", CUT],
                 cwd=models.ROOT,
-                env=clean,
+                env=env,
                 capture_output=True,
                 text=True,
                 timeout=600,  # the client's own retries take half a minute a file
@@ -893,11 +823,10 @@ def hub(file: str, rng: random.Random, place: Path) -> str:
 def ctrl_c(when: str, rng: random.Random, place: Path) -> str:
     """Ctrl-C in `python -m helpers.training`, while it imports or while it trains."""
     records.write(place / "rows.jsonl", ROWS)
-    command = [sys.executable, "-m", "helpers.training", "--model", "tiny"]
-    command += ["--data", place / "rows.jsonl", "--output", place / "out"]
-    command += ["--epochs", "60" if when == "training" else "1", "--method", "lora"]
+    command = f"-m helpers.training --model tiny --method lora --output {place}/out "
+    command += f"--data {place}/rows.jsonl --epochs {60 if when == 'training' else 1}"
     process = subprocess.Popen(
-        list(map(str, command)),
+        [sys.executable, *command.split()],
         cwd=models.ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -925,140 +854,127 @@ def ctrl_c(when: str, rng: random.Random, place: Path) -> str:
     return f"after {seconds:.2f} s, code {process.returncode}"
 
 
-def kernel(name: str, rng: random.Random, place: Path) -> str:
-    """Half of a lesson, a new kernel, and all of it: what it writes is right."""
+# What lessons write, and how
+SHORT = """
+from helpers import evaluation, models, records, training
+--
+rows = [{"question": f"What does {n} mean?", "answer": f"It is {n}."} for n in range(6)]
+--
+records.write(models.OUTPUTS / "mine.jsonl", rows)
+--
+rows = records.read(models.OUTPUTS / "mine.jsonl")[:4]
+--
+model, tokenizer = models.load("tiny")
+--
+tuned = training.finetune(model, tokenizer, rows, epochs=2, method="lora", cache=True)
+--
+evaluation.verdict("a wins", {"a": [1.0] * 27, "b": [0.0] * 27}, lesson="01")
+"""
+
+
+def cells_of(lesson: str) -> list[str]:
+    if lesson == "short":
+        return SHORT.split("--")
+    nb = nbformat.read(models.ROOT / "notebooks" / f"{lesson}.ipynb", as_version=4)
+    return [cell.source for cell in nb.cells if cell.cell_type == "code"]
+
+
+def execute(cells: list[str], outputs: Path, way: str = "all") -> Counter:
+    """Run cells in a new kernel; the errors that a reader sees, when shuffled."""
     from nbclient import NotebookClient
 
-    path = models.ROOT / "notebooks" / f"{name}.ipynb"
-    folder = place / "outputs"
-    folder.mkdir(parents=True)
+    outputs.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(OSError):  # the student is unpacked: not part of this
-        (folder / "models").symlink_to(models.CACHE)
-    made = []
-    for half in (True, False, False):
-        nb = nbformat.read(path, as_version=4)
-        if half:
-            nb.cells = nb.cells[: rng.randint(len(nb.cells) // 4, len(nb.cells) - 2)]
-        client = NotebookClient(
-            nb, timeout=900, resources={"metadata": {"path": str(path.parent)}}
-        )
-        given = os.environ | {"COURSE_OUTPUTS": str(folder), "COURSE_QUIET": "1"}
-        try:
-            client.execute(env=given)
-        except Exception as error:
-            raise Lost(f"{name}: {str(error).strip().splitlines()[-1]}") from None
-        files = [p for p in folder.rglob("*") if p.is_file() and p.suffix != ".lock"]
-        made.append({str(p): p.read_bytes() for p in files if p.suffix == ".jsonl"})
-    if made[1] != made[2]:
-        raise Lost(f"{name}: its files differ from run to run")
-    return f"{name}: {len(made[1])} files alike"
+        (outputs / "models").symlink_to(models.CACHE)
+    nb = nbformat.v4.new_notebook(cells=[*map(nbformat.v4.new_code_cell, cells)])
+    place = {"metadata": {"path": str(models.ROOT / "notebooks")}}
+    client = NotebookClient(nb, timeout=900, resources=place)
+    client.allow_errors = way == "shuffled"
+    client.execute(env=os.environ | {"COURSE_OUTPUTS": str(outputs)})
+    shown = [output for cell in nb.cells for output in cell.outputs]
+    return Counter(o.ename for o in shown if o.output_type == "error")
+
+
+@functools.cache
+def clean(lesson: str) -> Path:
+    """The folder of what a lesson writes when nothing goes wrong."""
+    outputs = KNOWN.folder / lesson
+    execute(cells_of(lesson), outputs)
+    return outputs
+
+
+def kernel(what: str, rng: random.Random, place: Path) -> str:
+    """Half of a lesson, or its cells in any order; then all of it, in a new kernel."""
+    way, lesson = what.split()
+    cells = cells_of(lesson)
+    number = rng.randint(1, len(cells) - 1) if way == "half" else len(cells)
+    first = cells[:number] if way == "half" else rng.sample(cells, number)
+    errors = execute(first, place, way)
+    execute(cells, place)
+    known = [path for path in clean(lesson).rglob("*") if path.is_file()]
+    for path in known:
+        made = place / path.relative_to(clean(lesson))
+        if not made.exists():
+            raise Lost(f"{made.name} is not there")
+        data = path.suffix == ".jsonl" or path.parent.name == "verdicts"
+        if data and made.read_bytes() != path.read_bytes():
+            raise Lost(f"{made.name} is not that of a clean run")
+    for sums in place.rglob(f"tuned/*/{whole.SUMS}"):
+        whole.check(sums.parent)
+    seen = ", ".join(f"{count} {name}" for name, count in errors.items()) or "no error"
+    return f"{number} cells, {seen}; then {len(known)} files as after a clean run"
 
 
 # All of them
 
+FAULTS = {"kill": kill, "disk": full, "two": two, "clock": clock, "byte": byte}
+FAULTS |= {"hub": hub, "endpoint": lie, "ctrl-c": ctrl_c, "kernel": kernel}
+
 
 def plan(chosen: list[str], share: float) -> list[str]:
     """The names of runs, as often as they are to be done."""
-    counts = PLAN | {f"endpoint {way}": 1 for way in LIES.split()}
-    counts |= {f"byte {kind}": count for kind, count in BYTES.items()}
-    counts |= {"hub model.safetensors": 2, "hub tokenizer.json": 1}
-    counts |= {"ctrl-c importing": 4, "ctrl-c training": 4}
-    counts |= {"kernel 03_data_preparation": 1}
-    found = []
-    for name, count in (counts | LONG if chosen else counts).items():
-        if name in LONG and name not in chosen:
-            continue
-        if not chosen or any(word in (name, name.split()[0]) for word in chosen):
-            found += [name] * max(1, round(count * share))
+    found, starts = [], tuple(f"{kind} " for kind in chosen) or ("",)
+    for table in (RUNS, LONG):
+        for fault, listed in table.items():
+            for entry in listed.split(", "):
+                what, count = entry.rsplit(" ", 1)
+                name = f"{fault} {what}"
+                asked = table is RUNS and f"{name} ".startswith(starts)
+                if asked or name in chosen:
+                    found += [name] * max(1, round(int(count) * share))
     return found
 
 
-BYTES = {
-    "tiny model.safetensors": 4,
-    "tiny config.json": 6,
-    "tiny tokenizer.json": 3,
-    "tiny tokenizer_config.json": 3,
-    "full safetensors": 2,
-    "full config.json": 4,
-    "full chat_template": 2,
-    "lora adapter_model": 3,
-    "lora adapter_config": 6,
-    "lora chat_template": 2,
-    "lora tokenizer": 3,
-    "again run.json": 4,
-    "again training_log.csv": 3,
-    "again adapter_model.safetensors": 2,
-    "checkpoint trained": 3,
-    "checkpoint optimizer": 3,
-    "checkpoint scheduler": 2,
-    "checkpoint rng_state": 2,
-    "checkpoint trainer_state": 4,
-    "rows jsonl": 4,
-    "rows recorded": 3,
-}
-
-
-def byte(what: str, rng: random.Random, place: Path) -> str:
-    source, kind = what.split()
-    if source == "checkpoint":
-        return byte_checkpoint(kind, rng, place)
-    if source == "rows":
-        larkfield = records.DATA / "larkfield" / "faq_train.jsonl"
-        recorded = records.DATA / "recorded" / "wren.json"
-        return byte_rows(larkfield if kind == "jsonl" else recorded, rng, place)
-    if source == "again":
-        return byte_again(KNOWN.folder / "lora" / "out", kind, rng, place)
-    folder = models.TINY if source == "tiny" else KNOWN.folder / source / "out"
-    return byte_model(folder, kind, rng, place)
-
-
-def one(task: tuple[int, int, str]) -> tuple[str, str, str, float]:
-    """(name, "ok", "LOST" or "skipped", detail, seconds) of a run."""
-    number, seed, name = task
+def one(name: str, number: int, seed: int) -> tuple[str, str]:
+    """("ok", "LOST" or "skipped", detail) of the number-th run of this name."""
     rng = random.Random(f"{seed} {number} {name}")
-    fault, _, what = name.partition(" ")
-    place = Path(tempfile.mkdtemp(dir=KNOWN.folder.parent)) / "place"
-    place.mkdir()
-    started = time.perf_counter()
-    others = {"byte": byte, "endpoint": lie, "hub": hub, "ctrl-c": ctrl_c}
+    fault, what = name.split(" ", 1)
+    folder = Path(tempfile.mkdtemp(dir=KNOWN.folder.parent))
     try:
-        if fault in WAYS:
-            result, detail = "ok", WAYS[fault](WORKS[what], rng, place)
-        else:
-            if fault == "byte":
-                place.rmdir()
-            result, detail = (
-                "ok",
-                (others | {"kernel": kernel})[fault](what, rng, place),
-            )
+        (folder / "place").mkdir()
+        result, detail = "ok", FAULTS[fault](what, rng, folder / "place")
     except Lost as lost:
         result, detail = "LOST", str(lost)
     except Skipped as reason:
         result, detail = "skipped", str(reason)
-    except subprocess.TimeoutExpired as late:
-        result, detail = "LOST", f"hangs: not done after {late.timeout:.0f} s"
     except Exception:
         result, detail = "LOST", traceback.format_exc().strip()[-300:]
-    shutil.rmtree(place.parent, ignore_errors=True)
-    return name, result, " ".join(detail.split()), time.perf_counter() - started
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return result, " ".join(detail.split())
 
 
-def prepare(folder: Path, names: list[str]) -> list[str]:
+def prepare(names: list[str]) -> list[str]:
     """Learn the works that runs need; the works that cannot be done here."""
-    KNOWN.folder = folder / "known"
     KNOWN.folder.mkdir()
-    needed = {name.split()[1] for name in names if name.split()[0] in WAYS}
-    if any(name.startswith("byte") for name in names):
-        needed |= {"full", "lora"}
-    if needed & {"merge", "export"}:
+    needed = {name.split()[1] for name in names}
+    if needed & {"merge", "export", "again", "checkpoint"}:
         needed.add("lora")
-    missing = []
-    for name in sorted(needed, key=[*WORKS].index):
-        if name in ("student", "gguf") and not smollm2.installed():
-            missing.append(name)
-        else:
-            learn(name)
-    return missing
+    needed &= {*WORKS}
+    missing = set() if smollm2.installed() else needed & {"unpack", "student", "gguf"}
+    for name in sorted(needed - missing, key=[*WORKS].index):
+        learn(name)
+    return sorted(missing)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -1069,36 +985,33 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--share", type=float, default=1, help="of the runs (default 1)"
     )
-    parser.add_argument("--at-once", type=int, default=2, help="runs (default 2)")
     options = parser.parse_args(arguments)
     names = plan(options.kinds, options.share)
-    if not names:
-        parser.error(f"no such kind: give {', '.join([*WAYS, 'byte', 'hub'])}, ...")
+    for kind in options.kinds:
+        if not any(f"{name} ".startswith(f"{kind} ") for name in names):
+            parser.error(f"no such kind: {kind!r}: give {', '.join(FAULTS)}")
     torch.set_num_threads(1)
     # a shell may have it ignored in the background, and so would what is started here
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    started, table = time.perf_counter(), {}
+    began, seen, table = time.perf_counter(), Counter(), Counter()
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        missing = prepare(Path(folder), names)
-        tasks = [
-            (number, options.seed, name)
-            for number, name in enumerate(names)
-            if name.split()[1] not in missing
-        ]
-        with multiprocessing.get_context("fork").Pool(options.at_once) as pool:
-            found = pool.imap_unordered(one, tasks)
-            for name, result, detail, seconds in found:
-                print(f"{result:7} {name:34} {seconds:5.1f} s  {detail}", flush=True)
-                counts = table.setdefault(name, {"ok": 0, "LOST": 0, "skipped": 0})
-                counts[result] += 1
+        KNOWN.folder = Path(folder) / "known"
+        missing = prepare(names)
+        for name in names:
+            if name.split()[1] in missing:
+                continue
+            started = time.perf_counter()
+            seen[name] += 1
+            result, detail = one(name, seen[name], options.seed)
+            seconds = time.perf_counter() - started
+            table[name, result] += 1
+            print(f"{result:7} {name:34} {seconds:5.1f} s  {detail}", flush=True)
     print(f"\n{'fault':36}  runs  lost  skipped")
-    for name in sorted(table):
-        counts = table[name]
-        runs_of = sum(counts.values())
-        print(f"{name:36} {runs_of:5} {counts['LOST']:5} {counts['skipped']:8}")
-    lost = sum(counts["LOST"] for counts in table.values())
-    seconds = time.perf_counter() - started
-    print(f"{len(tasks)} runs, {lost} lost, {seconds:.0f} s, seed {options.seed}")
+    for name, count in seen.items():
+        print(f"{name:36} {count:5} {table[name, 'LOST']:5} {table[name, 'skipped']:8}")
+    lost = sum(count for (_, result), count in table.items() if result == "LOST")
+    seconds = time.perf_counter() - began
+    print(f"{seen.total()} runs, {lost} lost, {seconds:.0f} s, seed {options.seed}")
     for name in missing:
         print(f"{name}: not tried, SmolLM2 is not installed: {smollm2.COMMAND}")
     return 1 if lost else 0
