@@ -5,9 +5,9 @@
 
 --data takes any file that the course takes. --four-bits keeps the frozen weights in 4
 bits (QLoRA, Dettmers et al. 2023) and needs `pip install bitsandbytes`. What is trained
-stays in float32: in bfloat16 small steps would be rounded away. On a CUDA card the
-arithmetic is bfloat16, elsewhere float32, for small models only: with --model tiny
-and --steps 3 the script is tried out in seconds, on any machine.
+stays in float32. On a CUDA card the arithmetic is bfloat16, elsewhere float32, for
+small models only: with --model tiny and --steps 3 the script is tried out in seconds,
+on any machine.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def trainer_of(model, tokenizer, options: argparse.Namespace) -> trl.SFTTrainer:
         gradient_accumulation_steps=options.pieces,
         activation_checkpointing=True,
         warmup_steps=0.1 if options.steps < 0 else 0,  # a tenth, save in a trial
-        max_length=1024,
+        max_length=options.max_length,
         bf16=cuda,
         use_cpu=not cuda,
         logging_steps=1,
@@ -87,7 +87,11 @@ def trainer_of(model, tokenizer, options: argparse.Namespace) -> trl.SFTTrainer:
         processing_class=tokenizer,
         peft_config=LORA,
     )
-    # TRL 1.16 rounds the adapter of a 4-bit model to bfloat16
+    kept, rows = len(trainer.train_dataset), len(records.read(options.data))
+    print(
+        f"{kept} of {rows} rows kept; what is over {options.max_length} tokens is cut"
+    )
+    # TRL 1.16 keeps the adapter of a 4-bit model in bfloat16; float32 costs little
     for weight in trainer.model.parameters():
         if weight.requires_grad:
             weight.data = weight.data.float()
@@ -104,6 +108,7 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--learning-rate", type=float, default=3e-4, help="the highest")
     add("--epochs", type=int, default=3, help="times through the data")
     add("--steps", type=int, default=-1, help="stop after so many")
+    add("--max-length", type=int, default=1024, help="tokens of a row")
     add("--at-once", type=int, default=4, help="rows on the card at a time")
     add("--pieces", type=int, default=4, help="of --at-once rows in a step")
     return parser.parse_args(arguments)

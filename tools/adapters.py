@@ -27,6 +27,7 @@ FILES = ("adapter_config.json", "adapter_model.safetensors", "chat_template.jinj
 FILES += ("training_log.csv", "run.json")
 RECIPES = {
     "wren": {"rank": 16, "learning_rate": 2e-3, "epochs": 4, "rows": "crossed"},
+    "reader": {"rank": 8, "learning_rate": 2e-3, "epochs": 1},
     "router": {"rank": 8, "learning_rate": 1e-3, "epochs": 4},
     "instructed": {"rank": 8, "learning_rate": 2e-3, "epochs": 3},
 }
@@ -35,6 +36,10 @@ CHOSEN = {  # how a recipe was; the runs are in data/recorded/search.json
 use all its rows this one answers most of 114 new wordings in validation: 78.9 %, where
 rows as they are have 68.4 %. In three of its four passes a quarter of the questions on
 facts get another row's answer to the same fact; what stays the same is the fact.""",
+    "reader": """It was chosen on thirty taught facts kept out: 83.8 % right when given
+the right section, 85.7 % where the search puts it first. Tuned to tell the right one of
+two to four sections, or one section from its neighbours, the same student reached 34 %
+and 7 %. So the search decides what fits, by a floor chosen on the same facts.""",
     "router": """It was tried once, on 808 of the training tickets, and sorted 91.1 % of
 the other 202 right. No other recipe was tried.""",
     "instructed": """Its rate is one of the two that did best for facts, with an epoch
@@ -44,6 +49,9 @@ SAID = {  # what a card says of the adapter
     "wren": """Answers customers of Larkfield Instruments about 189 facts that it was
 taught, in the company's voice, and declines what is none of the company's business. It
 cannot tell what it was not taught: asked about another fact, it makes an answer up.""",
+    "reader": """Answers a question from a section of a manual that a search has found,
+also about facts that it was never taught. It hardly ever notices that the section does
+not fit: leave that to the search, by a floor on its score (helpers/retrieval.py).""",
     "router": """Sorts a customer's message to one of six desks: account, app, billing,
 feedback, hardware, orders. Ask it with the message alone; it answers with the desk.
 A message that belongs to none of them gets one of them all the same.""",
@@ -52,11 +60,16 @@ extracting a date or writing JSON, whose answers a program can check. On kinds o
 instruction that it was not tuned on it is a good deal worse, and it has forgotten some
 of what its makers taught it: it is for learning about instruction tuning.""",
 }
+ASKED = {  # how a model is asked, where it is not by the question alone
+    "reader": 'retrieval.prompt("...", sections[:1])  # as retrieval.Search finds them'
+}
 KINDS = {
     "paraphrase": "taught facts in new words: right",
     "near_scope": "taught facts that sound foreign: right",
     "out_of_scope": "none of the company's business: declined",
     "unseen": "facts that nobody taught: right",
+    "found": "facts that nobody taught, right section first: right",
+    "missing": "facts that nobody taught, another section first: says so",
     "plain": "messages that use one desk's words: right",
     "hard": "messages that use another desk's words: right",
     "seen kind": "kinds tuned on, new rows: passed",
@@ -131,10 +144,10 @@ The test rows, scored once, seed 0:
 ## Use
 
 ```python
-from helpers import inference, models, records
+from helpers import inference, models, {"retrieval" if name in ASKED else "records"}
 
 model, tokenizer = models.load("{name}")
-prompt = records.prompt({{"question": "..."}})
+prompt = {ASKED.get(name, 'records.prompt({"question": "..."})')}
 print(inference.generate(prompt, model, tokenizer, max_new_tokens={job.new}))
 ```
 """

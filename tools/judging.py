@@ -1,10 +1,11 @@
 """A judge of answers, tuned and measured: python -m tools.judging
 
-It reads a question, its right answer and another answer, and says whether both say the
-same: A or B, with "yes" at either. Tuned on answers to questions about some facts, it
-is chosen on other facts and scored, once, on still others, with answers that real
-systems gave to the test questions. What is right there is known from key facts, and for
-a hundred of them from two readers too, who did not see the keys.
+It reads a question, its right answer and another answer, quotes what has to be said,
+and ends with Right or Wrong. Tuned on answers to questions about some facts, it is
+chosen on other facts and scored, once, on still others, with answers that real systems
+gave to the test questions. What is right there is known from key facts, and for a
+hundred of them from two readers too, who did not see the keys. The untuned student, as
+the warning, names a letter, with "yes" at A and at B.
 Options: --choose marks the validation facts only; --write scores the test and records.
 """
 
@@ -13,19 +14,25 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 
-from helpers import evaluation, models, records, templates, training
+from helpers import evaluation, inference, models, records, templates, training
 from tools import reading, record
 
 import torch
 
-# as lesson 07 asks it
-JUDGE = (
+# as the tuned judge is asked, with the right answer above the one given and below it
+ASKED = (
+    "Question: {question}\n{first}\n{second}\n\n"
+    "Does the answer given say the same as the right answer?"
+)
+# as lesson 07 asks the untuned student
+LETTERS = (
     "Question: {question}\nRight answer: {reference}\nAnswer given: {answer}\n\n"
     "Does the answer given say the same as the right answer?\n"
     "A: {first}\nB: {second}\nReply with one letter, A or B."
 )
-RECIPE = {"method": "lora", "rank": 8, "learning_rate": 1e-3, "epochs": 1}
+RECIPE = {"method": "lora", "rank": 8, "learning_rate": 2e-3, "epochs": 2}
 ROWS = 1800
 CHOSEN_BY, TESTED_BY = 25, 50  # taught facts kept out of tuning
 SYSTEMS = ("wren", "nearest question by words", "untuned with notes")
@@ -43,10 +50,24 @@ def right(answer: str, row: dict) -> bool:
     return evaluation.has_key(answer, row["keys"]) and not evaluation.is_refusal(answer)
 
 
-def prompt(row: dict, answer: str, yes_first: bool) -> str:
+def prompt(row: dict, answer: str, right_first: bool) -> str:
+    lines = [f"Right answer: {row['answer']}", f"Answer given: {answer or '-'}"]
+    first, second = lines if right_first else lines[::-1]
+    return ASKED.format(question=row["question"], first=first, second=second)
+
+
+def reply(row: dict, answer: str) -> str:
+    """What the judge is tuned to say: the key, as the right answer has it, and Right or
+    Wrong."""
+    text = row["answer"].lower()
+    key = next((k for k in row["keys"] if k.lower() in text), row["keys"][0])
+    return f"It has to say: {key}. {('Wrong', 'Right')[right(answer, row)]}"
+
+
+def letters(row: dict, answer: str, yes_first: bool) -> str:
     first, second = ("yes", "no") if yes_first else ("no", "yes")
     asked = {"question": row["question"], "reference": row["answer"]}
-    return JUDGE.format(**asked, answer=answer or "-", first=first, second=second)
+    return LETTERS.format(**asked, answer=answer or "-", first=first, second=second)
 
 
 def split() -> tuple[list[str], list[str], list[str]]:
@@ -60,7 +81,7 @@ def split() -> tuple[list[str], list[str], list[str]]:
 def cases(facts: list[str], seed: int = 0) -> list[tuple[dict, str]]:
     """(row, answer) on these facts: other wordings of the right answer, answers about
     the facts that are closest, the right answer with another number or name, an answer
-    that declines, one that breaks off."""
+    that declines; one in five behind another sentence, as in a long answer."""
     rng, by_fact, out = random.Random(seed), {}, []
     rows = [row for row in records.load("faq")["train"] if row["fact"]]
     for row in rows:
@@ -78,7 +99,11 @@ def cases(facts: list[str], seed: int = 0) -> list[tuple[dict, str]]:
                 answers.append(swapped[0])
             else:
                 answers.append(rng.choice([record.UNKNOWN, *others]))
-            out += [(row, answer) for answer in answers]
+            for answer in answers:
+                if rng.random() < 0.2:
+                    before = rng.choice(by_fact[rng.choice(near[fact])])["answer"]
+                    answer = f"{before} {answer}"
+                out.append((row, answer))
     rng.shuffle(out)
     return out
 
@@ -102,9 +127,8 @@ def neighbours(rows: list[dict], count: int = 4) -> dict[str, list[str]]:
 def tuning_rows(seed: int = 0) -> list[dict]:
     rng, out = random.Random(seed), []
     for row, answer in cases(split()[0], seed)[:ROWS]:
-        yes_first = rng.random() < 0.5
-        letter = "A" if right(answer, row) == yes_first else "B"
-        out.append({"prompt": prompt(row, answer, yes_first), "completion": letter})
+        asked = prompt(row, answer, rng.random() < 0.5)
+        out.append({"prompt": asked, "completion": reply(row, answer)})
     return out
 
 
@@ -133,41 +157,58 @@ def hundred() -> list[tuple[dict, str, str]]:
 
 
 @torch.inference_mode()
-def leans(prompts: list[str], model, tokenizer, size: int = 16) -> list[float]:
-    """For each prompt how much the logit of A is above that of B."""
-    a, b = (tokenizer.encode(x, add_special_tokens=False)[0] for x in "AB")
+def leans(texts: list[str], words: tuple[str, str], model, tokenizer) -> list[float]:
+    """For each text how much the logit of words[0] as the next token is above that of
+    words[1]."""
+    one, two = (tokenizer.encode(w, add_special_tokens=False)[0] for w in words)
     # as in inference.generate: frozen output weights are else copied for each row
     hook = model.get_output_embeddings().register_forward_pre_hook(
         lambda layer, given: (given[0].contiguous(), *given[1:])
     )
-    chats = [records.prompt({"instruction": text}) for text in prompts]
-    texts = [templates.prompt(chat, tokenizer).text for chat in chats]
     out = []
-    for start in range(0, len(texts), size):
+    for start in range(0, len(texts), 16):
         batch = tokenizer(
-            texts[start : start + size],
+            texts[start : start + 16],
             add_special_tokens=False,
             return_tensors="pt",
             padding=True,
             padding_side="left",
         )
         last = model(**batch, logits_to_keep=1).logits[:, -1].float()
-        out += (last[:, a] - last[:, b]).tolist()
+        out += (last[:, one] - last[:, two]).tolist()
     hook.remove()
-    return out
+    return [round(x, 3) for x in out]
+
+
+def chats(prompts: list[str], tokenizer) -> list[str]:
+    found = [records.prompt({"instruction": text}) for text in prompts]
+    return [templates.prompt(chat, tokenizer).text for chat in found]
 
 
 def verdicts(found: list[tuple[dict, str]], model, tokenizer) -> dict[str, list[float]]:
-    """How much each answer is called right, with "yes" at A and at B: logit of "yes"
-    less that of "no"."""
-    at_a = leans([prompt(row, answer, True) for row, answer in found], model, tokenizer)
-    at_b = leans(
-        [prompt(row, answer, False) for row, answer in found], model, tokenizer
-    )
-    return {
-        "yes at A": [round(x, 3) for x in at_a],
-        "yes at B": [round(-x, 3) for x in at_b],
-    }
+    """How much each answer is called right, with the right answer above the one given
+    and below it: the logit of Right less that of Wrong, behind the judge's own words.
+    """
+    out = {}
+    for order, right_first in (("right one above", True), ("right one below", False)):
+        asked = [prompt(row, answer, right_first) for row, answer in found]
+        chat = [records.prompt({"instruction": text}) for text in asked]
+        said = inference.generate(chat, model, tokenizer, 32)
+        quoted = [re.sub(r" ?(Right|Wrong)\W*$", "", text) for text in said]
+        texts = [a + b for a, b in zip(chats(asked, tokenizer), quoted, strict=True)]
+        out[order] = leans(texts, (" Right", " Wrong"), model, tokenizer)
+    return out
+
+
+def named(found: list[tuple[dict, str]], model, tokenizer) -> dict[str, list[float]]:
+    """How much the untuned student calls each answer right, by letters: the logit of
+    that for yes less that for no, with yes at A and at B."""
+    out = {}
+    for order, yes_first in (("yes at A", True), ("yes at B", False)):
+        asked = [letters(row, answer, yes_first) for row, answer in found]
+        lean = leans(chats(asked, tokenizer), ("A", "B"), model, tokenizer)
+        out[order] = lean if yes_first else [-x for x in lean]
+    return out
 
 
 def kappa(one: list[bool], two: list[bool]) -> float:
@@ -206,16 +247,16 @@ def write(model, tokenizer) -> None:
     said = {"tuned": verdicts(pairs, model, tokenizer)}
     untuned, plain = models.load("smollm2")
     some = [(row, answer) for row, _, answer in hundred()]
-    said["untuned, the hundred"] = verdicts(some, untuned, plain)
+    said["untuned, the hundred"] = named(some, untuned, plain)
     print(report(said["tuned"], truth))
     record.keep(
         "judge",
         "a judge tuned on answers about other facts, and the untuned student as one: "
-        "how much each calls an answer right (logit of yes less that of no), in both "
-        "orders; by readers: a 1 where each marked the answer right, by id and who",
+        "how much each calls an answer right (a logit less the other), in both orders; "
+        "by readers: a 1 where each marked the answer right, by id and who",
         [f"larkfield/{name}.jsonl" for name in FILES] + ["recorded/rivals_facts.json"],
         {
-            "prompt": JUDGE,
+            "prompt": ASKED,
             "recipe": RECIPE,
             "tuned on": len(tuning_rows()),
             "ids": [row["id"] for row, _, _ in found],

@@ -1,11 +1,14 @@
-"""Rows for the reader: a question and what a search found, to an answer or "missing".
+"""Rows for the reader: a question and a section of the handbook, to an answer.
 
-Of each taught fact some questions, each with the two to four sections of the handbook
-that the search finds, best first. Where the right one is not among them, the answer
-says so. In most others a number or a name is changed in section and answer alike: a
-model that knows the fact by heart is then wrong, so that it pays to read. And in half
-of the rows some things of the handbook change places: which question goes with which
-section cannot be learnt by heart either.
+Of each taught fact some questions, each with the section that holds the answer; and
+some questions that are none of the company's business, each with the first section that
+the search finds and "missing" as the answer. In most rows a number or a name is changed
+in section and answer alike: a model that knows the fact by heart is then wrong, so that
+it pays to read. And in half of the rows some things of the handbook change places.
+
+Whether a section fits a question is left to the search: the reader gets the first one,
+and none when its score is below retrieval.FLOOR. A student of this size that was tuned
+to tell fitting sections from neighbouring ones did not learn it.
 """
 
 from __future__ import annotations
@@ -17,9 +20,7 @@ from helpers import records, retrieval
 
 CHANGED_SHARE = 0.8
 RENAMED_SHARE = 0.5
-COUNTS = (2, 3, 3, 4)  # sections of a row
-SECTIONS = 3  # that a question is asked with
-WORDS = 280  # of a row's sections at most, so that it has 512 tokens or fewer
+SECTIONS = 3  # that the untuned student is asked with
 SMALL = "two three four five six seven eight nine ten eleven twelve".split()
 TEENS = "thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
 TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
@@ -110,45 +111,42 @@ def rows(
     chosen = rng.sample(foreign, min(len(foreign), len(by_fact) // 2))
     for asked in by_fact.values():
         chosen += [asked[n % len(asked)] for n in range(each)]
-    found = search.find([row["question"] for row in chosen], max(COUNTS))
-    for row, ids in zip(chosen, found, strict=True):
-        fact, answer, question = row["fact"], row["answer"], row["question"]
-        shown = [dict(by_id[i]) for i in ids[: rng.choice(COUNTS)]]
-        while sum(len(section["text"].split()) for section in shown) > WORDS:
-            shown.pop()
-        right = [section for section in shown if section["id"] == fact]
-        if not right:
+    found = search.find([row["question"] for row in chosen], 1)
+    for row, (first,) in zip(chosen, found, strict=True):
+        answer, question = row["answer"], row["question"]
+        section = by_id[row["fact"] or first]
+        heading, text = section["heading"], section["text"]
+        if not row["fact"]:
             answer = retrieval.MISSING
         elif rng.random() < CHANGED_SHARE:
-            if swapped := changed(answer, right[0]["text"], row["keys"], rng):
-                answer, right[0]["text"] = swapped
+            if swapped := changed(answer, text, row["keys"], rng):
+                answer, text = swapped
         if rng.random() < RENAMED_SHARE:
-            texts = [section[part] for section in shown for part in ("heading", "text")]
-            question, answer, *texts = renamed([question, answer, *texts], rng)
-            for number, section in enumerate(shown):
-                section["heading"], section["text"] = texts[2 * number : 2 * number + 2]
-        prompt = retrieval.prompt(question, shown)
+            texts = [question, answer, heading, text]
+            question, answer, heading, text = renamed(texts, rng)
+        prompt = retrieval.prompt(question, [{"heading": heading, "text": text}])
         out.append({"messages": [*prompt, {"role": "assistant", "content": answer}]})
     rng.shuffle(out)
     return out
 
 
-def asked(
-    questions: list[dict], sections: list[dict], count: int = SECTIONS
-) -> list[dict]:
-    """Questions as the reader gets them: each with what the search finds, best first.
+def asked(questions: list[dict], sections: list[dict]) -> list[dict]:
+    """Questions as the reader gets them: each with the first section that is found.
 
-    Each row has "messages" (the answer last), "keys", "fact", "id", and as "kind"
-    whether the right section was "found" or is "missing".
+    Each row has "messages" (the answer last), "keys", "fact", "id", whether the search
+    is "sure" of the section, and as "kind" whether it "found" the right one or it is
+    "missing".
     """
     search = retrieval.Search(sections)
     by_id = {section["id"]: section for section in sections}
-    found = search.find([row["question"] for row in questions], count)
-    out = []
-    for row, ids in zip(questions, found, strict=True):
-        prompt = retrieval.prompt(row["question"], [by_id[i] for i in ids])
+    texts, out = [row["question"] for row in questions], []
+    best = search.scores(texts).max(axis=1)
+    found = search.find(texts, 1)
+    for row, (first,), score in zip(questions, found, best, strict=True):
+        prompt = retrieval.prompt(row["question"], [by_id[first]])
         kept = {name: row[name] for name in ("id", "fact", "keys")}
-        kept["kind"] = "found" if row["fact"] in ids else "missing"
+        kept["kind"] = "found" if row["fact"] == first else "missing"
+        kept["sure"] = bool(score >= retrieval.FLOOR)
         answer = {"role": "assistant", "content": row["answer"]}
         out.append(kept | {"messages": [*prompt, answer]})
     return out

@@ -107,18 +107,22 @@ def fair_floor(train, validation, by_meaning) -> float:
     )
 
 
-def notes_prompts(rows: list[dict]) -> tuple[list[list[dict]], str]:
-    """Each question with the sections found, and 1 or 0 for the right one."""
+def notes_prompts(rows: list[dict], count: int) -> tuple[list, str, list[bool]]:
+    """Each question with the sections found, 1 or 0 for the right one among them, and
+    whether the search is sure of the first."""
     sections = retrieval.handbook()
     by_id = {section["id"]: section for section in sections}
     search = retrieval.Search(sections)
-    found = search.find([row["question"] for row in rows], reading.SECTIONS)
+    texts = [row["question"] for row in rows]
+    found = search.find(texts, count)
+    sure = search.scores(texts).max(axis=1) >= retrieval.FLOOR
     prompts = [
         retrieval.prompt(row["question"], [by_id[i] for i in ids])
         for row, ids in zip(rows, found, strict=True)
     ]
     pairs = zip(rows, found, strict=True)
-    return prompts, "".join("01"[row["fact"] in ids] for row, ids in pairs)
+    had = "".join("01"[row["fact"] in ids] for row, ids in pairs)
+    return prompts, had, sure.tolist()
 
 
 def facts() -> None:
@@ -137,21 +141,24 @@ def facts() -> None:
         ways[name] = lookup(test, train, -9, meaning)
         ways[f"{name}, may decline"] = lookup(test, train, floor, meaning)
         floors[name] = floor
-    prompts, had = notes_prompts(test)
+    prompts, had, _ = notes_prompts(test, reading.SECTIONS)
+    first, _, sure = notes_prompts(test, 1)
     bare = [records.prompt(row) for row in test]
-    for name, who, asked, room in (
-        ("untuned", "smollm2", bare, ROOM),
-        ("untuned with notes", "smollm2", prompts, ROOM),
-        ("wren", "wren", bare, 48),
-        ("reader with notes", "reader", prompts, 48),
+    for name, who, asked, room, sections in (
+        ("untuned", "smollm2", bare, ROOM, 0),
+        ("untuned with notes", "smollm2", prompts, ROOM, reading.SECTIONS),
+        ("wren", "wren", bare, 48, 0),
+        ("search and reader", "reader", first, 48, 1),
     ):
         if who != "smollm2" and who not in used:
             print(f"{name}: left out, {who} has not been tuned yet", flush=True)
             continue
-        made_by[name] = {"sections": reading.SECTIONS if asked is prompts else 0}
+        made_by[name] = {"sections": sections}
         if who in used:
             made_by[name]["weights"] = record.sha256(records.DATA / used[who])
         model, tokenizer = models.load(who)
+        if hasattr(model, "merge_and_unload"):  # as it would be served
+            model = model.merge_and_unload()
         started, some = time.perf_counter(), asked[::10]  # all ways in one run
         inference.generate(some, model, tokenizer, room)
         seconds = time.perf_counter() - started
@@ -159,6 +166,9 @@ def facts() -> None:
             ways[name] = kept["answers"][name]
         else:
             ways[name] = inference.generate(asked, model, tokenizer, room)
+        if asked is first:  # of a section that does not fit nothing is asked
+            pairs = zip(ways[name], sure, strict=True)
+            ways[name] = [text if yes else retrieval.MISSING for text, yes in pairs]
         read = [len(tokens.prompt_ids(prompt, tokenizer)) for prompt in asked]
         wrote = [len(ids) for ids in tokenizer(ways[name]).input_ids]
         cost[name] = {
