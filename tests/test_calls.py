@@ -666,6 +666,16 @@ def test_threads_that_wait_sleep_soon_where_nobody_said_otherwise(
     assert os.environ.get("GOMP_SPINCOUNT") == spins
 
 
+@pytest.mark.parametrize("name", ["inference", "models", "records", "training"])
+def test_each_command_says_how_it_is_called(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        path = models.ROOT / "helpers" / f"{name}.py"
+        runpy.run_path(str(path), run_name="__main__")
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: python -m helpers.{name} ")
+
+
 def test_a_stop_before_anything_is_saved_is_one_line(call, monkeypatch, tmp_path):
     def stop(*_):
         raise KeyboardInterrupt

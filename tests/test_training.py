@@ -126,9 +126,19 @@ def test_untold_a_run_takes_each_row_four_times_eight_at_once(small, tokenizer):
     assert log["epoch"].iloc[-1] == 4
 
 
-def test_a_run_warns_of_nothing(small, tokenizer, recwarn):
-    training.finetune(small(), tokenizer, ROWS, **QUICK)
-    assert [str(warning.message) for warning in recwarn] == []
+def test_an_adapter_is_saved_without_asking_the_hub(
+    small, tokenizer, tmp_path, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(
+        "peft.utils.save_and_load.check_file_exists_on_hf_hub",
+        lambda *names, **options: asked.append(names),
+    )
+    model = small()
+    model.name_or_path = "nobody/nothing"
+    call = QUICK | {"method": "lora", "epochs": 1, "output": tmp_path / "out"}
+    training.finetune(model, tokenizer, ROWS[:2], **call)
+    assert (tmp_path / "out" / "run.json").exists() and asked == []
 
 
 @pytest.mark.parametrize("validation", [None, ROWS[:2]])

@@ -29,6 +29,7 @@ from helpers import (
     models,
     pretraining,
     records,
+    retrieval,
     runs,
     templates,
     tokens,
@@ -634,7 +635,7 @@ def results_table() -> str:
         json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
         for name in ("rivals_facts", "rivals_desks", "instructed")
     )
-    kinds = ("paraphrase", "out_of_scope")
+    kinds = ("paraphrase", "out_of_scope", "unseen")
     hits = {
         way: {
             kind: [letter == ("N" if kind == "out_of_scope" else "R") for letter in of]
@@ -653,7 +654,14 @@ def results_table() -> str:
     ):
         ways = {way: found[kind] for way, found in hits.items()}
         tuned, before = ways.pop("wren"), ways.pop("untuned")
+        ways.pop("search and reader", None)
         lines.append(("`wren`", job, tuned, before, ways))
+    job = "answers untaught facts from what a search finds"
+    tuned, before = (
+        hits[way]["unseen"] for way in ("search and reader", "untuned with notes")
+    )
+    shown = {"the section itself, which one has to read": first_section_holds_it()}
+    lines.append(("`reader`", job, tuned, before, shown))
     rivals = {w: of for w, of in sorted_by.items() if w not in ("router", prompted)}
     job = "sorts messages to six desks"
     lines.append(("`router`", job, sorted_by["router"], sorted_by[prompted], rivals))
@@ -668,6 +676,19 @@ def results_table() -> str:
         of_best = share_text(*evaluation.interval(rivals[best])) if best else ""
         rows.append([*row, f"{best}: {of_best}" if best else ""])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def first_section_holds_it() -> list[bool]:
+    """For each test question on an untaught fact, whether the first section found holds
+    its key."""
+    test = [row for row in records.load("faq")["test"] if row["kind"] == "unseen"]
+    sections = {section["id"]: section for section in retrieval.handbook()}
+    search = retrieval.Search(list(sections.values()))
+    found = search.find([row["question"] for row in test], 1)
+    return [
+        evaluation.has_key(sections[name]["text"], row["keys"])
+        for row, (name,) in zip(test, found, strict=True)
+    ]
 
 
 def share_text(value: float, low: float, high: float) -> str:
