@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import pickle
 import shutil
 import zipfile
 from pathlib import Path
@@ -253,7 +252,9 @@ def _state(file: Path, *names: str) -> list:
     try:
         with trainer_pt_utils.safe_globals():
             found = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError:  # whose text tells how to run the code
+    except Exception as error:
+        if type(error).__name__ != "UnpicklingError":  # it tells how to run the code
+            raise
         raise ValueError("it holds more than numbers, or not what it should") from None
     if missing := [name for name in names if name not in found]:
         raise ValueError(f"there is no {missing[0]} in it")

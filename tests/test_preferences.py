@@ -81,7 +81,15 @@ def test_the_judge_is_tuned_chosen_and_tested_on_different_facts():
 
 def test_each_answer_of_the_judge_is_marked_by_its_keys():
     rows = judging.tuning_rows()
-    assert 0.4 < sum(row["completion"] == "A" for row in rows) / len(rows) < 0.6
+    ends = [row["completion"].split(". ")[-1] for row in rows]
+    assert set(ends) == {"Right", "Wrong"}
+    assert 0.4 < ends.count("Right") / len(rows) < 0.6
+    for row in rows:  # what it quotes is in the right answer
+        quoted = row["completion"].removeprefix("It has to say: ").rpartition(". ")[0]
+        line = row["prompt"].partition("Right answer: ")[2].partition("\n")[0]
+        assert quoted.lower() in line.lower()
+    first = [row["prompt"].find("Right") < row["prompt"].find("Answer") for row in rows]
+    assert 0.4 < sum(first) / len(rows) < 0.6  # in both orders
     for row, answer in judging.cases(judging.split()[1], seed=1):
         keyed = evaluation.has_key(answer, row["keys"])
         assert judging.right(answer, row) == (

@@ -23,7 +23,6 @@ import math
 import os
 import random
 import re
-import resource
 import runpy
 import shutil
 import signal
@@ -232,6 +231,8 @@ def tested(files: list[str], limit: int | None = None, **environment) -> int | N
     if child == 0:
         os.setsid()
         if limit:
+            import resource  # there is none on Windows
+
             resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
         log = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
