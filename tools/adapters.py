@@ -38,7 +38,7 @@ rows as they are have 68.4 %. In three of its four passes a quarter of the quest
 facts get another row's answer to the same fact; what stays the same is the fact.""",
     "reader": """It was tried once, on thirty taught facts kept out: where the search
 puts the right section first it answered 85.7 % of 119 questions, before the floor. Rows
-with several sections, or with neighbouring ones to be told apart, were tried before and did
+with several sections, or with neighbours to be told apart, were tried before and did
 far worse; those runs are not recorded. So the search decides what fits, by a floor
 chosen on the same facts.""",
     "router": """It was tried once, on 808 of the training tickets, and sorted 91.1 % of
