@@ -265,6 +265,7 @@ def load(model, folder: Path, method: str):
     """The model with the weights of a finished run, as `finetune` gives it; its log."""
     try:
         whole.check(folder)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # if killed meanwhile
         log = pd.read_csv(folder / "training_log.csv")
         if method == "lora":
             import peft

@@ -85,6 +85,19 @@ def test_without_in_place_the_notebook_is_left_as_it_is(tmp_path):
     assert not list(tmp_path.rglob("*.part"))
 
 
+@pytest.mark.parametrize("damaged", ["{", "[1]", "null", "a folder"])
+def test_durations_that_cannot_be_read_begin_anew(damaged, tmp_path, capsys):
+    path, file = notebook(tmp_path, "01_first", "1"), tmp_path / "course/durations.json"
+    (file if damaged == "a folder" else file.parent).mkdir(parents=True)
+    if damaged == "a folder":  # as where a disk is full: said, and the table is printed
+        assert course.run([path], tmp_path) == 1
+        assert "Error: " in (said := capsys.readouterr().out) and "FAILED" in said
+    else:
+        file.write_text(damaged)
+        assert course.run([path], tmp_path) == 0
+        assert list(json.loads(file.read_text())) == ["01_first"]
+
+
 def test_a_cell_meant_to_fail_does_not_fail_the_lesson(tmp_path):
     path = notebook(tmp_path, "01_first", "1 / 0", "print('on')")
     nb = nbformat.read(path, as_version=4)

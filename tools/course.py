@@ -8,6 +8,7 @@ It knows nothing about what lessons do; it reads the verdicts that they leave be
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -160,7 +161,10 @@ def keep_duration(file: Path, notebook: Path, minutes: float) -> None:
     """Note in `file` how long a lesson took; what others took stays there."""
     cells = len(code_cells(nbformat.read(notebook, as_version=4)))
     on = f"{platform.system()}, {os.cpu_count()} cores, {platform.python_version()}"
-    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    known = {}
+    if file.exists():
+        with contextlib.suppress(ValueError, TypeError):  # a damaged one begins anew
+            known = {**json.loads(file.read_text(encoding="utf-8"))}
     known[notebook.stem] = {"minutes": round(minutes, 2), "cells": cells, "on": on}
     write(file, json.dumps(known, indent=1, sort_keys=True) + "\n")
 
@@ -176,15 +180,17 @@ def run(notebooks: list[Path], outputs: Path, in_place: bool = False) -> int:
             started = time.perf_counter()
             try:
                 error = run_lesson(notebook, outputs / "course", in_place)
+                minutes = (time.perf_counter() - started) / 60
+                if not error:
+                    file = outputs / "course" / "durations.json"
+                    keep_duration(file, notebook, minutes)
             except Exception as trouble:  # not a notebook, no space on the disk
+                minutes = (time.perf_counter() - started) / 60
                 error = f"{notebook}\n----\n{type(trouble).__name__}: {trouble}"
-            minutes = (time.perf_counter() - started) / 60
             rows.append((notebook.stem, minutes, "FAILED, see above" if error else ""))
             if error:
                 code = 1
                 print(f"---- {notebook.stem} failed at\n{error}\n----", flush=True)
-            else:
-                keep_duration(outputs / "course" / "durations.json", notebook, minutes)
     except KeyboardInterrupt:
         print("\nStopped; the lessons in the table are finished and kept.")
         code = 130
