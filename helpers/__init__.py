@@ -33,6 +33,7 @@ def _stopped(kind, error, trace, show=sys.excepthook):
     if not issubclass(kind, KeyboardInterrupt):
         return show(kind, error, trace)
     print("\nstopped; the same command begins anew", file=sys.stderr)
+    raise SystemExit(128 + signal.SIGINT)  # as a shell expects
 
 
 def _insist(number, frame):
