@@ -3,11 +3,12 @@
 Each run tunes the student for one job (tools.jobs) with one method, rate, rank and
 number of epochs, and marks its answers to the job's validation rows. For the job "core"
 these are taught facts in new words, questions that are none of the company's business
-(to be declined), and questions that only sound so. The test questions are not read.
+(to be declined), and questions that only sound so. No choice reads a test question.
 Runs are kept one by one under outputs/search; at the end, or with --write, they stand
 together in data/recorded/search.json, from which a later search goes on.
 Options: --workers N runs N at a time, a thread each (default 1, all threads);
---only TEXT runs those whose name holds the text.
+--only TEXT runs those whose name holds the text; --test scores the test questions with
+LoRA and with all layers, each at its best and with all its seeds, once.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from tools.jobs import JOBS, prepared
 import torch
 
 FOLDER = models.OUTPUTS / "search"
+TESTED = FOLDER / "test"
 RECORDED = record.FOLDER / "search.json"
 LORA = {"method": "lora", "rank": 16, "learning_rate": 2e-3, "epochs": 4}
 FULL = {"method": "full", "learning_rate": 3e-4, "epochs": 4}
@@ -79,6 +81,32 @@ def again(grid: list[dict]) -> list[dict]:
             more += [best | {"seed": seed} for seed in (1, 2)]
             more.append(best | {"system": True})
     return more
+
+
+def compared(grid: list[dict]) -> list[dict]:
+    """What the test is scored on, once: LoRA and all layers, each at its best and with
+    as many seeds as were run."""
+    more = [run for run in again(grid) if "seed" in run]
+    firsts = [{k: v for k, v in run.items() if k != "seed"} for run in more[::2]]
+    runs_of = [run for run in firsts + more if run["method"] in ("lora", "full")]
+    return [run for run in runs_of if kept(run)]
+
+
+def score(settings: dict) -> None:
+    """The test questions, once, by the student that a run has left in the cache."""
+    path = TESTED / f"{name(settings)}.json"
+    if path.exists():
+        return
+    job = JOBS["core"](final=True)
+    rows, choices = prepared(job.train, settings)
+    model, tokenizer = models.load("smollm2")
+    tokenizer.chat_template = templates.CHATML
+    tuned = training.finetune(model, tokenizer, rows, cache=True, **choices)
+    prompts = [records.prompt(row) for row in job.held_out]
+    answers = inference.generate(prompts, tuned.model, tokenizer, job.new)
+    marks = job.mark(answers, job.held_out)
+    whole.write(path, json.dumps({"settings": settings, "marks": marks}, indent=1))
+    print(name(settings), f"{total({'marks': marks}):.3f}", flush=True)
 
 
 def name(settings: dict) -> str:
@@ -181,14 +209,17 @@ def write() -> None:
         run = json.loads(path.read_text(encoding="utf-8"))
         if kept(run["settings"]) == run:
             found[name(run["settings"])] = run
+    paths = sorted(TESTED.glob("*.json"))
+    tested = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     jobs = {run["settings"].get("job", "core") for run in found.values()}
     files = {file for job in jobs for file in JOBS[job](final=False).files}
+    files |= {file for file in JOBS["core"](final=True).files if tested}
     record.keep(
         "search",
         "the student tuned with many settings, scored on validation rows; marks: a 1 "
         "where a row was answered, or declined, as it should be, in their order",
         sorted(files),
-        {"runs": [found[key] for key in sorted(found)]},
+        {"runs": [found[key] for key in sorted(found)], "test": tested},
     )
 
 
@@ -197,10 +228,15 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="(default 1)")
     parser.add_argument("--only", default="", help="part of the names to be run")
     parser.add_argument("--write", action="store_true", help="record what there is")
+    parser.add_argument("--test", action="store_true", help="score the test, once")
     options = parser.parse_args()
     if options.write:
         return write()
     wanted = grid()
+    if options.test:
+        for settings in compared(wanted):
+            score(settings)
+        return write()
     run_all([r for r in wanted if options.only in name(r)], options.workers)
     run_all([r for r in again(wanted) if options.only in name(r)], options.workers)
     write()
