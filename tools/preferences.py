@@ -31,9 +31,7 @@ LEARNT = 5  # wordings of a taught fact that it is tuned on; the others make pai
 LEARNT_BY = 85  # untaught facts that pairs are made of; the other thirty choose
 EPOCHS = 2
 WAYS = [  # loss, learning rate, beta
-    ("dpo", 3e-5, 0.1),
     ("dpo", 1e-4, 0.1),
-    ("dpo+sft", 1e-4, 0.1),
     ("sft", 2e-4, 0.0),
     ("dpo", 3e-4, 0.1),
     ("sft", 5e-4, 0.0),
