@@ -4,6 +4,7 @@ What adapters are tuned on and chosen by: that no recipe is chosen on test rows,
 that the reader cannot know by heart what it is to read.
 """
 
+import collections
 import json
 import os
 import random
@@ -145,6 +146,18 @@ def test_runs_of_the_search_have_names_of_their_own_and_are_found_again():
         assert search.name(run["settings"]) == name
         assert search.kept(run["settings"])["marks"] == run["marks"]
         assert 0 < search.total(run) < 1
+
+
+def test_the_test_was_asked_with_the_best_of_each_method_and_as_many_seeds():
+    tested = json.loads(search.RECORDED.read_text(encoding="utf-8"))["test"]
+    names = [search.name(run["settings"]) for run in tested]
+    assert sorted(names) == sorted(map(search.name, search.compared(search.grid())))
+    methods = collections.Counter(run["settings"]["method"] for run in tested)
+    assert methods == {"lora": 3, "full": 3}
+    asked = JOBS["core"](final=True).held_out
+    kinds = collections.Counter(row["kind"] for row in asked)
+    for run in tested:
+        assert {kind: len(marks) for kind, marks in run["marks"].items()} == kinds
 
 
 def test_a_crossed_row_keeps_its_question_and_its_fact():

@@ -5,6 +5,7 @@ How preferences, checked rewards and a judge are measured, and what is recorded 
 
 import json
 import math
+import re
 
 from helpers import evaluation, models, records
 from tools import judging, preferences, record, rewards, rivals
@@ -41,6 +42,18 @@ def test_recorded_outcomes_are_those_of_the_recorded_answers(way):
     assert rivals.outcomes(said["choosing answers"], choosing) == said["choosing"]
     if "answers" in said:
         assert rivals.outcomes(said["answers"], test) == said["test"]
+
+
+def test_the_form_is_taught_at_a_rate_that_validation_chose():
+    assert preferences.in_short("Sorry, no. Ask us.") == "Sorry, no."
+    assert preferences.in_short("Sorry, no.") == "Sorry, no."
+    path = record.FOLDER / "preference_form.json"
+    rates = json.loads(path.read_text(encoding="utf-8"))["rates"]
+    assert list(rates) == [f"{rate:g}" for rate in (0, *preferences.FORM_RATES)]
+    short = {rate: of["in one sentence"] for rate, of in rates.items()}
+    lesson = models.ROOT / "notebooks" / "09_preferences.ipynb"
+    used = re.findall(r"RATE, log, optimiser = ([\d.e-]+)", lesson.read_text("utf-8"))
+    assert short["0"] == 0 and max(short, key=short.get) == f"{float(used[0]):g}"
 
 
 @pytest.mark.parametrize("way", REWARDS["ways"])

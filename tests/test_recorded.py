@@ -89,6 +89,7 @@ def command(name):
         return f"tools.rivals {name.removeprefix('rivals_')}"
     alone = {"search": "search", "judge": "judging --write"}
     alone |= {"preferences": "preferences", "rewards": "rewards"}
+    alone |= {"preference_form": "preferences --form"}
     return f"tools.{alone.get(name, f'record {name}')}"
 
 

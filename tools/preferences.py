@@ -8,7 +8,8 @@ DPO, and by SFT on the preferred answers alone (same pairs, same adapter).
 Settings are chosen on other facts and other questions; the test is scored once, for
 those named with --test.
 Options: --only TEXT runs the settings whose name holds the text; --test NAME ...
-answers the test with them; --write records.
+answers the test with them; --write records; --form measures at which rates lesson 09
+can teach `wren` to decline in one sentence.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import random
 import tempfile
 import time
 
-from helpers import inference, models, records, templates, tokens, training
+from helpers import evaluation, inference, models, records, templates, tokens, training
 from tools import record, rivals
 from tools.search import LORA
 
@@ -30,6 +31,7 @@ NEW = 48
 LEARNT = 5  # wordings of a taught fact that it is tuned on; the others make pairs
 LEARNT_BY = 85  # untaught facts that pairs are made of; the other thirty choose
 EPOCHS = 2
+FORM_RATES = (5e-5, 1e-4, 2e-4, 3e-4, 5e-4)
 WAYS = [  # loss, learning rate, beta
     ("dpo", 1e-4, 0.1),
     ("sft", 2e-4, 0.0),
@@ -301,6 +303,61 @@ def write() -> None:
     )
 
 
+def in_short(answer: str) -> str:
+    """The first sentence of an answer."""
+    return answer.partition(". ")[0].rstrip(".") + "."
+
+
+def form() -> None:
+    """data/recorded/preference_form.json: refusals in one sentence, preferred to longer
+    ones, by the rate of DPO; on validation questions, with settings as in lesson 09."""
+    faq = {split: list(rows) for split, rows in records.load("faq").items()}
+    taught = [row for row in faq["train"] if not row["keys"]][::20]
+    asked = [row for row in faq["validation"] if not row["keys"]][:30]
+    asked += [row for row in faq["validation"] if row["keys"]][::5][:30]
+
+    def wren():
+        model, tokenizer = models.load("wren", torch.float32)
+        return model.merge_and_unload(), tokenizer
+
+    start = wren()
+    said = zip(taught, answered(*start, taught), strict=True)
+    found = [
+        {"question": row["question"], "chosen": in_short(text), "rejected": text}
+        for row, text in said
+        if in_short(text) != text
+    ]
+    choices = {"beta": 0.1, "num_train_epochs": 3, "per_device_train_batch_size": 4}
+    choices |= {"lr_scheduler_type": "constant_with_warmup", "warmup_steps": 6}
+    choices |= {"logging_steps": 1}
+    lines = {}
+    for rate in (0.0, *FORM_RATES):
+        pupil, log = start if not rate else wren(), []
+        if rate:
+            rows, of_rate = [*map(conversational, found)], {"learning_rate": rate}
+            model, log = by_trl("DPO", *pupil, rows, choices | of_rate)
+            pupil = (model, pupil[1])
+        answers = answered(*pupil, asked)
+        declined = [text for text in answers[:30] if evaluation.is_refusal(text)]
+        right = evaluation.score(answers[30:], asked[30:]).rows["key_fact"]
+        losses = [step["loss"] for step in log if "loss" in step]
+        lines[f"{rate:g}"] = {
+            "declined": len(declined),
+            "in one sentence": sum(in_short(text) == text for text in declined),
+            "facts right": int(right.sum()),
+            "last loss": round(losses[-1], 3) if losses else None,
+            "first answer": answers[0],
+        }
+        print(rate, lines[f"{rate:g}"], flush=True)
+    record.keep(
+        "preference_form",
+        "wren, tuned by DPO on its own refusals, the first sentence preferred; of 30 "
+        "off-topic validation questions and 30 on taught facts, by learning rate",
+        FILES[:2] + FILES[3:],
+        {"pairs": len(found), "n": 30, "rates": lines},
+    )
+
+
 def outcomes(answers: list[str], rows: list[dict]) -> dict[str, dict[str, float]]:
     found = rivals.outcomes(answers, rows)
     return {
@@ -314,7 +371,10 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of the names to be run")
     parser.add_argument("--test", nargs="+", help="names whose test is scored")
     parser.add_argument("--write", action="store_true", help="record what there is")
+    parser.add_argument("--form", action="store_true", help="refusals in one sentence")
     options = parser.parse_args()
+    if options.form:
+        return form()
     if options.write:
         return write()
     if options.test:
