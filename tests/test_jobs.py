@@ -151,6 +151,7 @@ def test_runs_of_the_search_have_names_of_their_own_and_are_found_again():
 def test_the_test_was_asked_with_the_best_of_each_method_and_as_many_seeds():
     tested = json.loads(search.RECORDED.read_text(encoding="utf-8"))["test"]
     names = [search.name(run["settings"]) for run in tested]
+    assert names == sorted(search.tested())  # so none is asked again, or is lost
     assert sorted(names) == sorted(map(search.name, search.compared(search.grid())))
     methods = collections.Counter(run["settings"]["method"] for run in tested)
     assert methods == {"lora": 3, "full": 3}

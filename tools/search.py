@@ -94,8 +94,7 @@ def compared(grid: list[dict]) -> list[dict]:
 
 def score(settings: dict) -> None:
     """The test questions, once, by the student that a run has left in the cache."""
-    path = TESTED / f"{name(settings)}.json"
-    if path.exists():
+    if name(settings) in tested():
         return
     job = JOBS["core"](final=True)
     rows, choices = prepared(job.train, settings)
@@ -105,7 +104,8 @@ def score(settings: dict) -> None:
     prompts = [records.prompt(row) for row in job.held_out]
     answers = inference.generate(prompts, tuned.model, tokenizer, job.new)
     marks = job.mark(answers, job.held_out)
-    whole.write(path, json.dumps({"settings": settings, "marks": marks}, indent=1))
+    found = {"settings": settings, "rows": rows_of("core", final=True), "marks": marks}
+    whole.write(TESTED / f"{name(settings)}.json", json.dumps(found, indent=1))
     print(name(settings), f"{total({'marks': marks}):.3f}", flush=True)
 
 
@@ -125,18 +125,32 @@ def name(settings: dict) -> str:
 
 
 @functools.cache
+def record_of_before() -> dict:
+    """data/recorded/search.json, or no runs."""
+    if not RECORDED.exists():
+        return {"runs": []}
+    return json.loads(RECORDED.read_text(encoding="utf-8"))
+
+
 def recorded() -> dict[str, dict]:
     """The runs of data/recorded/search.json, by name."""
-    if not RECORDED.exists():
-        return {}
-    found = json.loads(RECORDED.read_text(encoding="utf-8"))["runs"]
-    return {name(run["settings"]): run for run in found}
+    return {name(run["settings"]): run for run in record_of_before()["runs"]}
+
+
+def tested() -> dict[str, dict]:
+    """The runs whose test has been scored, on the rows of today, by name."""
+    paths = sorted(TESTED.glob("*.json"))
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    found = record_of_before().get("test", []) + found
+    today = rows_of("core", final=True)
+    return {name(run["settings"]): run for run in found if run.get("rows") == today}
 
 
 @functools.cache
-def rows_of(job: str) -> str:
-    """The digest of what a job trains on and is marked by, when a recipe is chosen."""
-    found = JOBS[job](final=False)
+def rows_of(job: str, final: bool = False) -> str:
+    """The digest of what a job trains on and is marked by, when a recipe is chosen, or
+    in the end."""
+    found = JOBS[job](final=final)
     talks = [records.messages(row) for row in found.train + found.held_out]
     return runs.digest(json.dumps(talks))
 
@@ -209,17 +223,19 @@ def write() -> None:
         run = json.loads(path.read_text(encoding="utf-8"))
         if kept(run["settings"]) == run:
             found[name(run["settings"])] = run
-    paths = sorted(TESTED.glob("*.json"))
-    tested = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    test = tested()
     jobs = {run["settings"].get("job", "core") for run in found.values()}
     files = {file for job in jobs for file in JOBS[job](final=False).files}
-    files |= {file for file in JOBS["core"](final=True).files if tested}
+    files |= {file for file in JOBS["core"](final=True).files if test}
     record.keep(
         "search",
         "the student tuned with many settings, scored on validation rows; marks: a 1 "
         "where a row was answered, or declined, as it should be, in their order",
         sorted(files),
-        {"runs": [found[key] for key in sorted(found)], "test": tested},
+        {
+            "runs": [found[key] for key in sorted(found)],
+            "test": [test[key] for key in sorted(test)],
+        },
     )
 
 
