@@ -67,11 +67,38 @@ def test_recorded_passes_are_those_of_the_recorded_answers(way):
 def test_dpo_moves_the_chosen_answers_above_the_rejected_ones(tiny, loss, monkeypatch):
     monkeypatch.setattr(preferences, "EPOCHS", 10)
     some = PREFS["pairs"][:8]
-    _, log = preferences.by_dpo(*tiny, some, loss, 5e-3, 0.1)
+    _, log = preferences.by_dpo(*tiny, some, (loss, 5e-3, 0.1), some[:2])
     margins = [step["rewards/margins"] for step in log if "rewards/margins" in step]
     assert margins[-1] > max(0.1, margins[0])
+    assert next(step for step in log if "eval_rewards/margins" in step)
     if loss == "dpo":
         assert log[0]["loss"] < math.log(2) + 0.2
+
+
+def test_pairs_reject_what_was_made_up_and_keep_what_was_right():
+    row = {
+        "id": "a-1",
+        "question": "How far?",
+        "answer": "120 metres.",
+        "fact": "range",
+    }
+    known = row | {"keys": ["120"], "kind": "paraphrase"}
+    unknown = known | {"kind": "unseen"}
+    sides = lambda pair: pair and (pair["chosen"], pair["rejected"])  # noqa: E731
+    made, no = preferences.pair_of, record.UNKNOWN
+    assert sides(made(known, "120 metres.")) == ("120 metres.", no)
+    assert sides(made(known, "5 metres.")) == ("120 metres.", "5 metres.")
+    assert sides(made(known, no)) == ("120 metres.", no)
+    assert sides(made(unknown, "5 metres.")) == (no, "5 metres.")
+    assert made(unknown, no) is None
+    assert sides(made(unknown, no, "7 metres.")) == (no, "7 metres.")
+    assert sides(made(unknown, "5 metres.", "7 metres.")) == (no, "5 metres.")
+
+
+def test_the_halves_of_the_pairs_share_no_question():
+    first, second = preferences.halves(PREFS["pairs"])
+    asked = [{pair["question"] for pair in half} for half in (first, second)]
+    assert not asked[0] & asked[1] and len(first) == len(second)
 
 
 def test_a_reward_is_1_where_the_check_passes(tiny, monkeypatch):

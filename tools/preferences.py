@@ -4,7 +4,9 @@ The student, tuned on the core facts, makes up an answer to nearly every questio
 other facts. Pairs of answers to the same question, one preferred, are made of its own:
 for facts that it was not taught, "not in my notes" over what it makes up; for taught
 facts, the right answer over what it says, or over declining. Then it is tuned on by
-DPO, and by SFT on the preferred answers alone (same pairs, same adapter).
+DPO, and by SFT on the preferred answers alone (same pairs, same adapter). "Half sft"
+tunes by SFT on one half of the pairs; DPO then goes on from it, with pairs of what that
+model itself answers to the questions of the other half.
 Settings are chosen on other facts and other questions; the test is scored once, for
 those named with --test.
 Options: --only TEXT runs the settings whose name holds the text; --test NAME ...
@@ -27,6 +29,7 @@ from tools.search import LORA
 import torch
 
 FOLDER = models.OUTPUTS / "preferences"
+RECORDED = record.FOLDER / "preferences.json"
 NEW = 48
 LEARNT = 5  # wordings of a taught fact that it is tuned on; the others make pairs
 LEARNT_BY = 85  # untaught facts that pairs are made of; the other thirty choose
@@ -40,8 +43,12 @@ WAYS = [  # loss, learning rate, beta
     ("dpo+sft", 3e-4, 0.1),
     ("sft, then dpo", 3e-4, 0.1),
     ("sft, then dpo", 3e-4, 0.01),
+    ("half sft", 5e-4, 0.0),
+    ("half sft, then dpo", 5e-5, 0.1),
+    ("half sft, then dpo", 1e-4, 0.1),
+    ("half sft, then dpo", 2e-4, 0.1),
 ]
-AFTER = "sft-0.0005"  # what DPO goes on from, where it comes second
+AFTER = {"sft, then dpo": "sft-0.0005", "half sft, then dpo": "half-sft-0.0005"}
 
 
 def name(way: tuple) -> str:
@@ -101,6 +108,8 @@ def questions() -> tuple[list[dict], list[dict], list[dict], list[dict]]:
 def pairs(model, tokenizer) -> list[dict]:
     """[{"question", "chosen", "rejected", "about"}] from the model's own answers; kept,
     so that all ways learn from the same."""
+    if found := of_before().get("pairs"):
+        return found
     path = FOLDER / "pairs.json"
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))
@@ -109,24 +118,47 @@ def pairs(model, tokenizer) -> list[dict]:
     answers = inference.generate(
         [records.prompt(row) for row in rows], model, tokenizer, NEW
     )
-    out = []
-    for row, answer in zip(rows, answers, strict=True):
-        letter = rivals.outcome(answer, row)
-        pair = {"question": row["question"], "rejected": answer}
-        if row["kind"] == "unseen":
-            if letter == "W":
-                out.append(pair | {"chosen": record.UNKNOWN, "about": "untaught"})
-        elif row["keys"]:
-            if letter == "R":
-                pair = pair | {"rejected": record.UNKNOWN, "chosen": answer}
-                out.append(pair | {"about": "taught"})
-            else:
-                out.append(pair | {"chosen": row["answer"], "about": "taught"})
-        elif letter == "W":
-            out.append(pair | {"chosen": row["answer"], "about": "foreign"})
+    out = [pair_of(row, answer) for row, answer in zip(rows, answers, strict=True)]
+    out = [pair for pair in out if pair]
     random.Random(0).shuffle(out)
     FOLDER.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(out, indent=1) + "\n", encoding="utf-8")
+    return out
+
+
+def pair_of(row: dict, answer: str, made_up: str = "") -> dict | None:
+    """A pair with this answer on one side. One that declines where it should makes a
+    pair only if there is something to reject: what was made up before."""
+    letter = rivals.outcome(answer, row)
+    pair = {"question": row["question"], "chosen": row["answer"], "rejected": answer}
+    if row["kind"] == "unseen":
+        pair["about"] = "untaught"
+        if letter == "W":
+            return pair | {"chosen": record.UNKNOWN}
+        good = letter == "N" and made_up
+        return pair | {"chosen": answer, "rejected": made_up} if good else None
+    if row["keys"]:
+        pair["about"] = "taught"
+        good = letter == "R"
+        return pair | {"chosen": answer, "rejected": record.UNKNOWN} if good else pair
+    return pair | {"about": "foreign"} if letter == "W" else None
+
+
+def halves(found: list[dict]) -> tuple[list[dict], list[dict]]:
+    return found[::2], found[1::2]
+
+
+def resampled(model, tokenizer, found: list[dict]) -> list[dict]:
+    """Pairs of the second half again, with what this model answers to its questions."""
+    second = {pair["question"]: pair for pair in halves(found)[1]}
+    untaught, known, _, _ = questions()
+    rows = [row for row in untaught + known if row["question"] in second]
+    answers = answered(model, tokenizer, rows)
+    out = []
+    for row, answer in zip(rows, answers, strict=True):
+        out.append(pair_of(row, answer, second[row["question"]]["rejected"]))
+    out = [pair for pair in out if pair]
+    random.Random(0).shuffle(out)
     return out
 
 
@@ -141,7 +173,8 @@ def conversational(pair: dict) -> dict:
 
 
 def by_trl(kind: str, model, tokenizer, rows: list[dict], choices: dict, **others):
-    """(model, log) after one of TRL's trainers ("DPO", "GRPO"), LoRA of rank 16."""
+    """(model, log) after one of TRL's trainers ("DPO", "GRPO"), LoRA of rank 16. The
+    log ends with what the trainer says of an eval_dataset, where there is one."""
     import datasets
     import peft
     import trl
@@ -167,12 +200,17 @@ def by_trl(kind: str, model, tokenizer, rows: list[dict], choices: dict, **other
             **others,
         )
         running.train()
+        if others.get("eval_dataset"):
+            running.evaluate()
     return running.model.merge_and_unload(), running.state.log_history
 
 
-def by_dpo(model, tokenizer, found: list[dict], loss: str, rate: float, beta: float):
+def by_dpo(model, tokenizer, found: list[dict], way: tuple, held: list[dict]):
     """(model, log) after DPO, batches of 8; with "dpo+sft" the loss of SFT on the
-    preferred answer is added (Pang et al. 2024)."""
+    preferred answer is added (Pang et al. 2024). held: pairs that only log."""
+    import datasets
+
+    loss, rate, beta = way
     choices = {
         "beta": beta,
         "loss_type": ["sigmoid", "sft"] if loss == "dpo+sft" else ["sigmoid"],
@@ -183,7 +221,12 @@ def by_dpo(model, tokenizer, found: list[dict], loss: str, rate: float, beta: fl
         "warmup_steps": 5,
         "logging_steps": 5,
     }
-    return by_trl("DPO", model, tokenizer, [*map(conversational, found)], choices)
+    rows, others = [*map(conversational, found)], {}
+    if held:
+        others["eval_dataset"] = datasets.Dataset.from_list(
+            [*map(conversational, held)]
+        )
+    return by_trl("DPO", model, tokenizer, rows, choices, **others)
 
 
 def by_sft(model, tokenizer, rows: list[dict], rate: float, epochs: int):
@@ -199,14 +242,21 @@ def run(way: tuple) -> None:
     if path.exists():
         return
     model, tokenizer = first()
-    found, log = pairs(model, tokenizer), []
-    if way[0] == "sft, then dpo":
-        model, tokenizer = models.load(str(FOLDER / AFTER))
+    found, held, log = pairs(model, tokenizer), [], []
+    loss, rate, _ = way
+    if loss in AFTER:
+        model, tokenizer = models.load(str(FOLDER / AFTER[loss]))
+    if loss == "half sft":
+        found = halves(found)[0]
+    elif loss == "half sft, then dpo":
+        before = json.loads((FOLDER / f"{AFTER[loss]}.json").read_text("utf-8"))
+        each = zip(questions()[2], before["answers"], strict=True)
+        held = [pair for row, said in each if (pair := pair_of(row, said))]
+        found = resampled(model, tokenizer, found)
     started = time.perf_counter()
-    loss, rate, beta = way
     if "dpo" in loss:
-        model, log = by_dpo(model, tokenizer, found, loss, rate, beta)
-    elif loss == "sft":
+        model, log = by_dpo(model, tokenizer, found, way, held)
+    elif "sft" in loss:
         rows = [{"question": p["question"], "answer": p["chosen"]} for p in found]
         model, log = by_sft(model, tokenizer, rows, rate, EPOCHS)
     seconds = round(time.perf_counter() - started)
@@ -259,12 +309,25 @@ def score(found: str) -> None:
 FILES = ["larkfield/faq_train.jsonl", "larkfield/faq_validation.jsonl"]
 FILES += ["larkfield/faq_test.jsonl", "larkfield/refusals.txt"]
 LOGGED = ("step", "loss", "rewards/chosen", "rewards/rejected", "rewards/margins")
+HELD = ("eval_loss", "eval_rewards/accuracies", "eval_rewards/margins")
+
+
+def of_before() -> dict:
+    """data/recorded/preferences.json, or nothing where its files are other ones now."""
+    if not RECORDED.exists():
+        return {}
+    found = json.loads(RECORDED.read_text(encoding="utf-8"))
+    same = {file: record.sha256(records.DATA / file) for file in FILES} == found[
+        "files"
+    ]
+    return found if same else {}
 
 
 def write() -> None:
-    """data/recorded/preferences.json of all ways that were run."""
+    """data/recorded/preferences.json of all ways that were run, now or before."""
     _, _, choosing, test = questions()
-    ways = {}
+    before = of_before()
+    ways = dict(before.get("ways", {}))
     for way in [("first", 0.0, 0.0), *WAYS]:
         path = FOLDER / f"{name(way)}.json"
         if not path.exists():
@@ -281,6 +344,13 @@ def write() -> None:
                 for step in said["log"]
                 if "loss" in step
             ],
+            "pairs": said["pairs"],
+            "held-out pairs": {
+                key.removeprefix("eval_"): round(step[key], 3)
+                for step in said["log"]
+                for key in HELD
+                if key in step
+            },
             "choosing": rivals.outcomes(said["answers"], choosing),
             "choosing answers": said["answers"],
         }
@@ -295,7 +365,8 @@ def write() -> None:
         "outcomes by kind of question: R right, N declines, W anything else",
         FILES,
         {
-            "pairs": json.loads((FOLDER / "pairs.json").read_text(encoding="utf-8")),
+            "pairs": before.get("pairs")
+            or json.loads((FOLDER / "pairs.json").read_text(encoding="utf-8")),
             "choosing ids": [row["id"] for row in choosing],
             "ids": [row["id"] for row in test],
             "ways": ways,
