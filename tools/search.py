@@ -53,6 +53,8 @@ def grid() -> list[dict]:
         LORA | {"job": "instructed", "rank": 8, "learning_rate": rate, "epochs": epochs}
         for epochs, rate in ((2, 1e-3), (2, 2e-3), (4, 1e-3), (4, 2e-3))
     ]
+    made_anew = {"job": "instructed", "rank": 8, "epochs": 5, "rows": "fresh inputs"}
+    found.append(LORA | made_anew)
     found += [FULL | {"learning_rate": rate} for rate in (1e-4, 3e-4, 6e-4)]
     found += [HALF | {"learning_rate": rate} for rate in (1e-4, 3e-4, 6e-4)]
     found += [
