@@ -206,7 +206,9 @@ def side_by_side(
 ) -> Iterator[tuple[Path, float, str | None]]:
     """As `one_by_one`, `at_once` lessons at a time, each with its share of the cores.
     The last begins when the others have ended: it gathers what they found."""
-    cores = str(max(1, (os.cpu_count() or 1) // at_once))
+    # threads that wait for others sleep: those of another lesson may have work
+    share = {"OMP_WAIT_POLICY": "passive", "PYTHONUTF8": "1"}
+    share["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // at_once))
     waiting, running = list(notebooks), []
     try:
         while waiting or running:
@@ -219,7 +221,7 @@ def side_by_side(
                     + [str(notebook), str(outputs / "course"), str(in_place)],
                     stdout=subprocess.DEVNULL,
                     stderr=said,
-                    env={"OMP_NUM_THREADS": cores, **os.environ, "PYTHONUTF8": "1"},
+                    env=share | os.environ,
                     cwd=ROOT,
                 )
                 running.append((child, notebook, said, time.perf_counter()))
