@@ -134,10 +134,26 @@ def run(way: tuple) -> None:
 LOGGED = ("step", "loss", "reward", "frac_reward_zero_std", "completions/mean_length")
 
 
+FILES = ["larkfield/instructions.jsonl"]
+FILES += ["models/instructed/adapter_model.safetensors"]
+
+
+def of_before() -> dict:
+    """The recorded ways, or none where the files they came from are other ones now."""
+    path = record.FOLDER / "rewards.json"
+    if not path.exists():
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    same = {file: record.sha256(records.DATA / file) for file in FILES} == found[
+        "files"
+    ]
+    return found["ways"] if same else {}
+
+
 def write() -> None:
-    """data/recorded/rewards.json of all ways that were run."""
-    _, choose, test = tasks()
-    ways = {}
+    """data/recorded/rewards.json of all ways that were run, now or before."""
+    _, _, test = tasks()
+    ways = of_before()
     for way in [("first", 0.0), *WAYS]:
         path = FOLDER / f"{name(way)}.json"
         if path.exists():
@@ -158,7 +174,7 @@ def write() -> None:
         "rewards",
         "instructed, then tuned by GRPO with checks as rewards, or by SFT on the same "
         "prompts; marks: a 1 where an answer passes its check, by row",
-        ["larkfield/instructions.jsonl", "models/instructed/adapter_model.safetensors"],
+        FILES,
         {
             "kinds": KINDS,
             "steps": {"steps": STEPS, "prompts": PROMPTS, "answers to each": GROUP},
