@@ -69,15 +69,13 @@ def grid() -> list[dict]:
 
 
 def again(grid: list[dict]) -> list[dict]:
-    """The best settings of each method, with two more seeds and with the system line
-    that the makers' template writes; needs what `grid` has found."""
+    """Each method at its best rate, with two more seeds and with the system line that
+    the makers' template writes; needs what `grid` has found. Other ranks and epochs
+    were tried after this choice, to see whether they matter."""
     more = []
-    for method in ("lora", "full", "top half"):
-        found = [
-            run
-            for run in grid
-            if kept(run) and run["method"] == method and "job" not in run
-        ]
+    for method in (LORA, FULL, HALF):
+        rates = [method | {"learning_rate": run["learning_rate"]} for run in grid]
+        found = [run for run in rates if run in grid and kept(run)]
         if found:
             best = max(found, key=lambda run: total(kept(run)))
             more += [best | {"seed": seed} for seed in (1, 2)]
