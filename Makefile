@@ -43,7 +43,7 @@ lab: .venv/ready ## open the first lesson in JupyterLab
 	$(PY) -m jupyterlab --ServerApp.root_dir=. $(LAB) $(firstword $(LESSONS))
 
 course: .venv/ready ## run every lesson, results in outputs/course/
-	$(PY) -m tools.course --at-once $(LESSONS_AT_ONCE)
+	$(PY) -m tools.course
 
 test: .venv/ready ## test the code and every notebook, with the network cut
 	$(PY) -m ruff check .

@@ -148,55 +148,22 @@ def test_a_damaged_verdict_costs_no_table(tmp_path, capsys):
     assert line.startswith(f"{tmp_path / 'a.json'} is damaged") and "delete it" in line
 
 
-def test_lessons_side_by_side_end_as_one_by_one_and_the_last_waits(tmp_path, capsys):
-    """The first waits for the second, so they overlap; the last sees both ended."""
-    outputs = tmp_path / "outputs"
-    flag = tmp_path / "flag"
-    wait = "import pathlib, time\nend = time.monotonic() + 60\n"
-    wait += f"while not pathlib.Path({str(flag)!r}).exists():\n"
-    wait += "    time.sleep(0.1)\n    assert time.monotonic() < end"
-    claim = verdict_cell(outputs, "01_first", "tuned beats untuned", "holds")
-    both = f"assert sorted(p.stem for p in pathlib.Path({str(outputs / 'course')!r})"
-    both += ".glob('*.ipynb')) == ['01_first', '02_second']"
-    paths = [
-        notebook(tmp_path, "01_first", wait, claim),
-        notebook(tmp_path, "02_second", f"open({str(flag)!r}, 'w').close()", "1 / 0"),
-        notebook(tmp_path, "03_broken"),
-        notebook(tmp_path, "04_last", f"import pathlib\n{both}\nprint('last')"),
-    ]
-    paths[2].write_text("{")
-
-    assert course.run(paths, outputs, in_place=True, at_once=2) == 1
-
-    printed = capsys.readouterr().out
-    assert "ZeroDivisionError: division by zero" in printed
-    assert "03_broken.ipynb" in printed and "Traceback" not in printed
-    lines = printed[printed.index("lesson  ") :].splitlines()[1:5]
-    assert [line.split()[0] for line in lines] == [path.stem for path in paths]
-    assert ["FAILED" in line for line in lines] == [False, True, True, False]
-    assert lines[0].endswith("holds: tuned beats untuned")
-    assert "'last'" in paths[3].read_text()  # in place
-    assert not (outputs / "course" / "durations.json").exists()  # they shared cores
-
-
-@pytest.mark.parametrize("at_once", [1, 2])
 @pytest.mark.skipif(os.name == "nt", reason="signals work otherwise there")
-def test_ctrl_c_keeps_what_was_finished_and_prints_the_table(at_once, tmp_path):
+def test_ctrl_c_keeps_what_was_finished_and_prints_the_table(tmp_path):
     paths = [
         notebook(tmp_path, "01_first", "print('done')"),
         notebook(tmp_path, "02_long", "import time\ntime.sleep(60)"),
         notebook(tmp_path, "03_never", "print('never')"),
     ]
     code = "import sys; from pathlib import Path; from tools import course; " + (
-        "sys.exit(course.run([Path(p) for p in sys.argv[2:]], Path(sys.argv[1]), "
-        f"at_once={at_once}))"
+        "sys.exit(course.run([Path(p) for p in sys.argv[2:]], Path(sys.argv[1])))"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "outputs"), *map(str, paths)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, cwd=course.ROOT
     )
     printed = ""
-    while "02_long" not in printed or at_once > 1 and "01_first ends" not in printed:
+    while "02_long" not in printed:
         printed += process.stdout.readline()
     started = time.monotonic()
     while time.monotonic() - started < 3:  # in the cell, not in the start of its kernel
@@ -207,5 +174,4 @@ def test_ctrl_c_keeps_what_was_finished_and_prints_the_table(at_once, tmp_path):
     table = rest[rest.index("lesson  ") :]
     assert "01_first" in table and "02_long" not in table and "03_never" not in rest
     finished = {path.name for path in (tmp_path / "outputs" / "course").iterdir()}
-    alone = {"durations.json"} if at_once == 1 else set()
-    assert finished == {"01_first.ipynb", "01_first.html"} | alone
+    assert finished == {"01_first.ipynb", "01_first.html", "durations.json"}

@@ -63,4 +63,4 @@ def test_files_of_several_systems_are_one_table_and_not_one_plan(tmp_path, capsy
 
 def test_without_a_run_the_command_that_makes_one_is_named(tmp_path, capsys):
     assert durations.main([str(tmp_path / "none.json")]) == 1
-    assert "tools.course" in capsys.readouterr().err
+    assert "make course" in capsys.readouterr().err

@@ -1,9 +1,9 @@
 """Run the lessons top to bottom, each in a fresh kernel, and gather their verdicts.
 
-    python -m tools.course [--in-place] [--at-once N] [NOTEBOOK ...]
+    python -m tools.course [--in-place] [NOTEBOOK ...]
 
 In: notebooks. Out: executed notebooks, HTML and durations.json in outputs/course/, a
-table at the end. durations.json has the lessons that had the computer to themselves.
+table at the end.
 It knows nothing about what lessons do; it reads the verdicts that they leave behind.
 """
 
@@ -12,12 +12,8 @@ import contextlib
 import json
 import os
 import platform
-import signal
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from helpers.whole import write
@@ -32,9 +28,6 @@ OUTPUTS = ROOT / (os.environ.get("COURSE_OUTPUTS") or "outputs")  # as in models
 CELL_SECONDS = 7200  # leaves room for all rows in float32 on a slow processor
 NO_TIME = 0.1  # seconds; the start of a kernel alone takes longer
 WIDGET = "application/vnd.jupyter.widget-view+json"
-CHILD = """import sys; from pathlib import Path; from tools.course import attempt
-notebook, output, in_place = sys.argv[1:]
-sys.exit(attempt(Path(notebook), Path(output), in_place == "True"))"""
 
 
 def lessons(folder: Path = ROOT / "notebooks") -> list[Path]:
@@ -176,97 +169,32 @@ def keep_duration(file: Path, notebook: Path, minutes: float) -> None:
     write(file, json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
-def attempt(notebook: Path, output: Path, in_place: bool) -> str | None:
-    """`run_lesson`, where a file that cannot be read or written is an error as well."""
-    try:
-        return run_lesson(notebook, output, in_place)
-    except Exception as trouble:  # not a notebook, no space on the disk
-        return f"{notebook}\n----\n{type(trouble).__name__}: {trouble}"
-
-
-def one_by_one(
-    notebooks: list[Path], outputs: Path, in_place: bool
-) -> Iterator[tuple[Path, float, str | None]]:
-    """Each lesson when it has ended: notebook, minutes, its error or None."""
-    for k, notebook in enumerate(notebooks, 1):
-        print(f"{notebook.stem}, lesson {k} of {len(notebooks)}", flush=True)
-        started = time.perf_counter()
-        error = attempt(notebook, outputs / "course", in_place)
-        minutes = (time.perf_counter() - started) / 60
-        if not error:
-            try:
-                keep_duration(outputs / "course" / "durations.json", notebook, minutes)
-            except OSError as trouble:  # no space on the disk
-                error = f"{notebook}\n----\n{type(trouble).__name__}: {trouble}"
-        yield notebook, minutes, error
-
-
-def side_by_side(
-    notebooks: list[Path], outputs: Path, in_place: bool, at_once: int
-) -> Iterator[tuple[Path, float, str | None]]:
-    """As `one_by_one`, `at_once` lessons at a time, each with its share of the cores.
-    The last begins when the others have ended: it gathers what they found."""
-    # threads that wait for others sleep: those of another lesson may have work
-    share = {"OMP_WAIT_POLICY": "passive", "PYTHONUTF8": "1"}
-    share["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // at_once))
-    waiting, running = list(notebooks), []
-    try:
-        while waiting or running:
-            while waiting and len(running) < at_once and (waiting[1:] or not running):
-                notebook = waiting.pop(0)
-                print(f"{notebook.stem} begins", flush=True)
-                said = tempfile.TemporaryFile("w+", encoding="utf-8")
-                child = subprocess.Popen(
-                    [sys.executable, "-c", CHILD]
-                    + [str(notebook), str(outputs / "course"), str(in_place)],
-                    stdout=subprocess.DEVNULL,
-                    stderr=said,
-                    env=share | os.environ,
-                    cwd=ROOT,
-                )
-                running.append((child, notebook, said, time.perf_counter()))
-            time.sleep(0.2)
-            for entry in [entry for entry in running if entry[0].poll() is not None]:
-                child, notebook, said, started = entry
-                running.remove(entry)
-                said.seek(0)
-                minutes = (time.perf_counter() - started) / 60
-                print(f"{notebook.stem} ends after {minutes:.1f} minutes", flush=True)
-                yield notebook, minutes, said.read() if child.returncode else None
-    finally:  # Ctrl-C: who has a kernel ends it
-        for child, *_ in running:
-            if os.name != "nt":  # there Ctrl-C has reached it
-                child.send_signal(signal.SIGINT)
-        for child, *_ in running:
-            try:
-                child.wait(30)
-            except subprocess.TimeoutExpired:
-                child.kill()
-
-
-def run(
-    notebooks: list[Path], outputs: Path, in_place: bool = False, at_once: int = 1
-) -> int:
-    """Run `notebooks`; 0 when all ran, 1 not all, 130 on Ctrl-C."""
+def run(notebooks: list[Path], outputs: Path, in_place: bool = False) -> int:
+    """Run `notebooks` one after the other; 0 when all ran, 1 not all, 130 on Ctrl-C."""
     before = kept(outputs / "verdicts")
     rows: list[tuple[str, float, str]] = []
     code = 0
-    if at_once > 1:
-        ended = side_by_side(notebooks, outputs, in_place, at_once)
-    else:
-        ended = one_by_one(notebooks, outputs, in_place)
     try:
-        with contextlib.closing(ended):
-            for notebook, minutes, error in ended:
-                trouble = "FAILED, see above" if error else ""
-                rows.append((notebook.stem, minutes, trouble))
-                if error:
-                    code = 1
-                    print(f"---- {notebook.stem} failed at\n{error}\n----", flush=True)
+        for k, notebook in enumerate(notebooks, 1):
+            print(f"{notebook.stem}, lesson {k} of {len(notebooks)}", flush=True)
+            started = time.perf_counter()
+            try:
+                error = run_lesson(notebook, outputs / "course", in_place)
+                minutes = (time.perf_counter() - started) / 60
+                if not error:
+                    file = outputs / "course" / "durations.json"
+                    keep_duration(file, notebook, minutes)
+            except Exception as trouble:  # not a notebook, no space on the disk
+                minutes = (time.perf_counter() - started) / 60
+                error = f"{notebook}\n----\n{type(trouble).__name__}: {trouble}"
+            rows.append((notebook.stem, minutes, "FAILED, see above" if error else ""))
+            if error:
+                code = 1
+                print(f"---- {notebook.stem} failed at\n{error}\n----", flush=True)
     except KeyboardInterrupt:
         print("\nStopped; the lessons in the table are finished and kept.")
         code = 130
-    print("\n" + table(sorted(rows), verdicts(outputs / "verdicts", before)))
+    print("\n" + table(rows, verdicts(outputs / "verdicts", before)))
     print(f"Notebooks and HTML are in {outputs / 'course'}")
     return code
 
@@ -282,18 +210,11 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="also store what each whole lesson prints in the notebook itself",
     )
-    parser.add_argument(
-        "--at-once",
-        type=int,
-        default=1,
-        metavar="N",
-        help="lessons that run side by side (default 1; each takes up to 6 GB)",
-    )
     options = parser.parse_args(argv)
     chosen = [path.resolve() for path in options.notebooks] or lessons()
     if not chosen:
         parser.error("there are no lessons in notebooks/")
-    return run(chosen, OUTPUTS, options.in_place, options.at_once)
+    return run(chosen, OUTPUTS, options.in_place)
 
 
 if __name__ == "__main__":

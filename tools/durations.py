@@ -76,8 +76,7 @@ def main(argv: list[str] | None = None) -> int:
                 refreshed(text, found), encoding="utf-8", newline="\n"
             )
     except FileNotFoundError as error:
-        made_by = "`python -m tools.course` makes it"
-        print(f"{error.filename}: not there; {made_by}", file=sys.stderr)
+        print(f"{error.filename}: not there; `make course` makes it", file=sys.stderr)
         return 1
     except ValueError as error:
         print(error, file=sys.stderr)
