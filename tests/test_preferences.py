@@ -95,6 +95,16 @@ def test_pairs_reject_what_was_made_up_and_keep_what_was_right():
     assert sides(made(unknown, "5 metres.", "7 metres.")) == (no, "5 metres.")
 
 
+def test_a_record_is_kept_only_with_the_files_it_came_from(tmp_path, monkeypatch):
+    assert record.kept("preferences", preferences.FILES)["pairs"] == PREFS["pairs"]
+    assert record.kept("rewards", rewards.FILES)["ways"] == REWARDS["ways"]
+    other = PREFS | {"files": PREFS["files"] | {preferences.FILES[0]: "0" * 64}}
+    (tmp_path / "preferences.json").write_text(json.dumps(other), encoding="utf-8")
+    monkeypatch.setattr(record, "FOLDER", tmp_path)
+    assert record.kept("preferences", preferences.FILES) == {}
+    assert record.kept("rewards", rewards.FILES) == {}  # not there
+
+
 def test_the_halves_of_the_pairs_share_no_question():
     first, second = preferences.halves(PREFS["pairs"])
     asked = [{pair["question"] for pair in half} for half in (first, second)]

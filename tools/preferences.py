@@ -29,7 +29,6 @@ from tools.search import LORA
 import torch
 
 FOLDER = models.OUTPUTS / "preferences"
-RECORDED = record.FOLDER / "preferences.json"
 NEW = 48
 LEARNT = 5  # wordings of a taught fact that it is tuned on; the others make pairs
 LEARNT_BY = 85  # untaught facts that pairs are made of; the other thirty choose
@@ -46,7 +45,6 @@ WAYS = [  # loss, learning rate, beta
     ("half sft", 5e-4, 0.0),
     ("half sft, then dpo", 5e-5, 0.1),
     ("half sft, then dpo", 1e-4, 0.1),
-    ("half sft, then dpo", 2e-4, 0.1),
 ]
 AFTER = {"sft, then dpo": "sft-0.0005", "half sft, then dpo": "half-sft-0.0005"}
 
@@ -108,7 +106,7 @@ def questions() -> tuple[list[dict], list[dict], list[dict], list[dict]]:
 def pairs(model, tokenizer) -> list[dict]:
     """[{"question", "chosen", "rejected", "about"}] from the model's own answers; kept,
     so that all ways learn from the same."""
-    if found := of_before().get("pairs"):
+    if found := record.kept("preferences", FILES).get("pairs"):
         return found
     path = FOLDER / "pairs.json"
     if path.exists():
@@ -312,21 +310,10 @@ LOGGED = ("step", "loss", "rewards/chosen", "rewards/rejected", "rewards/margins
 HELD = ("eval_loss", "eval_rewards/accuracies", "eval_rewards/margins")
 
 
-def of_before() -> dict:
-    """data/recorded/preferences.json, or nothing where its files are other ones now."""
-    if not RECORDED.exists():
-        return {}
-    found = json.loads(RECORDED.read_text(encoding="utf-8"))
-    same = {file: record.sha256(records.DATA / file) for file in FILES} == found[
-        "files"
-    ]
-    return found if same else {}
-
-
 def write() -> None:
     """data/recorded/preferences.json of all ways that were run, now or before."""
     _, _, choosing, test = questions()
-    before = of_before()
+    before = record.kept("preferences", FILES)
     ways = dict(before.get("ways", {}))
     for way in [("first", 0.0, 0.0), *WAYS]:
         path = FOLDER / f"{name(way)}.json"

@@ -58,6 +58,17 @@ def version(package: str) -> str:
     return importlib.metadata.version(package).partition("+")[0]
 
 
+def kept(name: str, files: list[str]) -> dict:
+    """data/recorded/NAME.json; nothing where its files, paths under data/, are other
+    ones now."""
+    path = FOLDER / f"{name}.json"
+    if not path.exists():
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    today = {file: sha256(records.DATA / file) for file in files}
+    return found if found["files"] == today else {}
+
+
 def keep(name: str, measured: str, files: list[str], result: dict) -> None:
     """Write data/recorded/NAME.json; files: paths under data/."""
     found = {

@@ -138,22 +138,10 @@ FILES = ["larkfield/instructions.jsonl"]
 FILES += ["models/instructed/adapter_model.safetensors"]
 
 
-def of_before() -> dict:
-    """The recorded ways, or none where the files they came from are other ones now."""
-    path = record.FOLDER / "rewards.json"
-    if not path.exists():
-        return {}
-    found = json.loads(path.read_text(encoding="utf-8"))
-    same = {file: record.sha256(records.DATA / file) for file in FILES} == found[
-        "files"
-    ]
-    return found["ways"] if same else {}
-
-
 def write() -> None:
     """data/recorded/rewards.json of all ways that were run, now or before."""
     _, _, test = tasks()
-    ways = of_before()
+    ways = record.kept("rewards", FILES).get("ways", {})
     for way in [("first", 0.0), *WAYS]:
         path = FOLDER / f"{name(way)}.json"
         if path.exists():
