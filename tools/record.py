@@ -59,14 +59,14 @@ def version(package: str) -> str:
 
 
 def kept(name: str, files: list[str]) -> dict:
-    """data/recorded/NAME.json; nothing where its files, paths under data/, are other
-    ones now."""
+    """What data/recorded/NAME.json holds; nothing where one of these files, paths under
+    data/, is another one now."""
     path = FOLDER / f"{name}.json"
     if not path.exists():
         return {}
     found = json.loads(path.read_text(encoding="utf-8"))
     today = {file: sha256(records.DATA / file) for file in files}
-    return found if found["files"] == today else {}
+    return found if today.items() <= found["files"].items() else {}
 
 
 def keep(name: str, measured: str, files: list[str], result: dict) -> None:
@@ -482,15 +482,19 @@ UNKNOWN = (
 
 
 def second_turn() -> None:
-    """A first turn, the student tuned on the core rows, and five ways to go on.
+    """A first turn, the student tuned on the core rows, and six ways to go on.
 
     Teach: facts that the validation asks and the core leaves out, in all their
     wordings. Own up: facts that neither holds, two questions on each, answered by
     UNKNOWN. Both: the two together. And old rows: as both, with the refusals of the
     core and a quarter of its other rows once more. All four are tuned from the start,
     with the core rows. Quick: the first student goes on with half of what "teach" adds
-    and a replay of old rows. Answers on record stay as long as the data is the same.
+    and a replay of old rows. Reader: nothing is tuned again, the shipped `reader` gets
+    the section that a search finds. Answers on record stay as long as the data is the
+    same.
     """
+    from tools import rivals  # which imports this module
+
     faq = {name: list(rows) for name, rows in records.load("faq").items()}
     train = records.core(faq["train"])
     known = {row["fact"] for row in train}  # None among them, of what is out of scope
@@ -512,7 +516,7 @@ def second_turn() -> None:
     rows += [row for row in faq["test"] if row["fact"] in asked]
     prompts = [records.prompt(row) for row in rows]
     files = [*FAQ_FILES[:3], "larkfield/faq_validation.jsonl"]
-    answers = on_record("second_turn", files).get("answers", {})
+    answers = kept("second_turn", files).get("answers", {})
     for way, more in added.items():
         if way not in answers:
             model, tokenizer = models.load("smollm2")
@@ -528,26 +532,23 @@ def second_turn() -> None:
         quick = SETTINGS["smollm2"] | {"epochs": 1, "learning_rate": 5e-4}
         run = training.finetune(run.model, tokenizer, mixed, **quick)
         answers["quick"] = inference.generate(prompts, run.model, tokenizer, NEW)
+    if "reader" not in answers:
+        notes, _, sure = rivals.notes_prompts(rows, 1)
+        said = inference.generate(notes, *models.load("reader"), NEW)
+        pairs = zip(said, sure, strict=True)
+        answers["reader"] = [text if yes else retrieval.MISSING for text, yes in pairs]
     keep(
         "second_turn",
         f"answers of the student, tuned on {len(train)} core rows and on more, one "
-        "seed; quick: the first student goes on with half of what is added to teach",
-        files,
+        "seed; quick: the first student goes on with half of what is added to teach; "
+        "reader: the shipped adapter, with the section that a search finds",
+        [*files, "models/reader/adapter_model.safetensors"],
         {
             "added": {way: len(more) for way, more in added.items()},
             "ids": [row["id"] for row in rows],
             "answers": answers,
         },
     )
-
-
-def on_record(name: str, files: list[str]) -> dict:
-    """What data/recorded/NAME.json holds, nothing when it is of other data."""
-    path = FOLDER / f"{name}.json"
-    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    digests = {file: sha256(records.DATA / file) for file in files}
-    same = digests.items() <= found.get("files", {}).items()
-    return found if same else {}
 
 
 def replay(train: list[dict], rows: list[dict], answers: list[str]) -> list[dict]:

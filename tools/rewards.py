@@ -74,7 +74,7 @@ def passed(answers: list[str], found: list[dict]) -> list[bool]:
     return [evaluation.passes(answer, row["check"]) for answer, row in pairs]
 
 
-def by_grpo(model, tokenizer, learn: list[dict], rate: float):
+def by_grpo(model, tokenizer, learn: list[dict], rate: float, new: int = NEW):
     """(model, log) after a step for every PROMPTS of the rows."""
 
     def passes(completions, check, **rest):
@@ -92,7 +92,7 @@ def by_grpo(model, tokenizer, learn: list[dict], rate: float):
         "max_steps": STEPS,
         "per_device_train_batch_size": PROMPTS * GROUP,
         "num_generations": GROUP,
-        "max_completion_length": NEW,
+        "max_completion_length": new,
         "temperature": 1.0,
         "shuffle_dataset": False,
         "logging_steps": 1,

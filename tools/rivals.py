@@ -130,7 +130,7 @@ def facts() -> None:
     train, validation, test = (list(faq[s]) for s in records.SPLITS)
     ways, floors, cost, made_by = {}, {}, {}, {}
     files = [f"larkfield/faq_{split}.jsonl" for split in records.SPLITS]
-    kept = record.on_record("rivals_facts", files)
+    kept = record.kept("rivals_facts", files)
     used = {
         who: f"models/{who}/adapter_model.safetensors" for who in ("wren", "reader")
     }

@@ -1,0 +1,223 @@
+"""A limit on words as a reward, measured: python -m tools.limits
+
+From the untuned student, asked questions with a limit such as "Answer in at most 12
+words.", which it keeps now and then: GRPO by TRL, whose reward is 1 where an answer
+keeps its limit, and as rival SFT on the student's own tries that kept it, drawn from
+as many samples. Scored on other questions, with limits and in a wording that no tuning
+has seen; as the price, capitals that it could name, and how long its answers are where
+no limit is asked for. Rates are chosen on the validation questions; the test is scored
+once, for those named with --test.
+Options: --only TEXT runs the ways whose name holds the text; --test NAME ... answers
+the test; --write records.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+
+from helpers import evaluation, inference, models, records
+from tools import record
+from tools.preferences import by_sft
+from tools.rewards import GROUP, LOGGED, PROMPTS, STEPS, by_grpo
+
+import torch
+
+FOLDER = models.OUTPUTS / "limits"
+NEW = 48
+WAYS = [("grpo", 3e-4), ("sft", 5e-4), ("grpo", 1e-4), ("sft", 2e-4)]
+LEARNT = (
+    (8, 12, 16, 20),
+    [
+        "Answer in at most {n} words.",
+        "Use no more than {n} words.",
+        "Keep it to {n} words or fewer.",
+    ],
+)
+ASKED = (10, 14), ["{n} words at the most, please."]
+CAPITALS = """Peru Lima, Norway Oslo, Portugal Lisbon, Greece Athens, Cuba Havana,
+Hungary Budapest, Finland Helsinki, Canada Ottawa, Poland Warsaw, France Paris,
+Italy Rome, Germany Berlin, Japan Tokyo, Egypt Cairo, Russia Moscow, China Beijing,
+Ireland Dublin, Austria Vienna, Kenya Nairobi, Turkey Ankara, Sweden Stockholm,
+Denmark Copenhagen, Belgium Brussels, Iran Tehran"""  # as in lesson 04
+FILES = [f"larkfield/faq_{split}.jsonl" for split in records.SPLITS]
+
+
+def name(way: tuple) -> str:
+    return f"{way[0]}-{way[1]:g}"
+
+
+def limited(question: str, n: int, wording: str) -> dict:
+    check = {"type": "words", "min": 1, "max": n}
+    return {"question": f"{question} {wording.format(n=n)}", "check": check}
+
+
+def tasks() -> tuple[list[dict], list[dict], list[dict]]:
+    """Rows (to tune on, STEPS * PROMPTS; to choose by; to test): questions that are
+    none of the company's business, each with a limit."""
+    faq = {
+        split: [row["question"] for row in rows if not row["keys"]]
+        for split, rows in records.load("faq").items()
+    }
+    rng = random.Random(0)
+    rng.shuffle(faq["train"])
+    numbers, wordings = LEARNT
+    learn = [
+        limited(question, rng.choice(numbers), rng.choice(wordings))
+        for question in faq["train"][: STEPS * PROMPTS]
+    ]
+    numbers, wordings = ASKED
+    choose, test = (
+        [limited(q, n, wordings[0]) for q in faq[split] for n in numbers]
+        for split in ("validation", "test")
+    )
+    return learn, choose, test
+
+
+def price() -> tuple[list[dict], list[dict]]:
+    """Rows (capitals, asked with a limit; test questions, asked without one)."""
+    pairs = [pair.split() for pair in " ".join(CAPITALS.split()).split(", ")]
+    lands = [
+        {"question": f"What is the capital of {land}? Answer in at most 12 words."}
+        | {"keys": [capital]}
+        for land, capital in pairs
+    ]
+    free = [row for row in records.load("faq")["test"] if not row["keys"]]
+    return lands, [{"question": row["question"]} for row in free]
+
+
+def kept(answers: list[str], rows: list[dict]) -> list[bool]:
+    pairs = zip(answers, rows, strict=True)
+    return [evaluation.passes(answer, row["check"]) for answer, row in pairs]
+
+
+def answered(model, tokenizer, rows: list[dict], new: int = NEW) -> list[str]:
+    prompts = [records.prompt(row) for row in rows]
+    return inference.generate(prompts, model, tokenizer, new)
+
+
+@torch.inference_mode()
+def tries(model, tokenizer, rows: list[dict]) -> list[dict]:
+    """For each row that GROUP samples hold an answer within its limit to, the row with
+    the longest such answer: as few as one word would do, and would teach just that."""
+    torch.manual_seed(0)
+    found = []
+    for row in rows:
+        batch = tokenizer.apply_chat_template(
+            records.prompt(row), add_generation_prompt=True, return_tensors="pt"
+        )
+        out = model.generate(
+            **batch,
+            do_sample=True,
+            top_k=0,
+            num_return_sequences=GROUP,
+            max_new_tokens=NEW,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        new = out[:, batch["input_ids"].shape[1] :]
+        said = tokenizer.batch_decode(new, skip_special_tokens=True)
+        good = [text.strip() for text in said if evaluation.passes(text, row["check"])]
+        if good:
+            answer = max(good, key=lambda text: len(text.split()))
+            found.append({"question": row["question"], "answer": answer})
+    return found
+
+
+def run(way: tuple) -> None:
+    path = FOLDER / f"{name(way)}.json"
+    if path.exists():
+        return
+    learn, choose, _ = tasks()
+    model, tokenizer = models.load("smollm2")
+    started, log, rows = time.perf_counter(), [], 0
+    if way[0] == "grpo":
+        model, log = by_grpo(model, tokenizer, learn, way[1], NEW)
+    elif way[0] == "sft":
+        own = tries(model, tokenizer, learn)
+        rows = len(own)
+        model, log = by_sft(model, tokenizer, own, way[1], 2)
+    said = {"way": way, "log": log, "rows": rows}
+    said["seconds"] = round(time.perf_counter() - started)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(FOLDER / name(way))
+    tokenizer.save_pretrained(FOLDER / name(way))
+    said["choosing"] = record.marks(kept(answered(model, tokenizer, choose), choose))
+    path.write_text(json.dumps(said, indent=1), encoding="utf-8")
+    share = said["choosing"].count("1") / len(choose)
+    print(name(way), round(share, 3), rows, said["seconds"], flush=True)
+
+
+def score(found: str) -> None:
+    """The test, once, and the price, for a way that has been chosen."""
+    path = FOLDER / f"{found}.json"
+    said = json.loads(path.read_text(encoding="utf-8"))
+    model, tokenizer = models.load(str(FOLDER / found))
+    test, (lands, free) = tasks()[2], price()
+    said["test"] = answered(model, tokenizer, test)
+    named = answered(model, tokenizer, lands)
+    pairs = zip(named, lands, strict=True)
+    hits = [evaluation.has_key(text, row["keys"]) for text, row in pairs]
+    said["capitals"] = record.marks(hits)
+    said["free"] = answered(model, tokenizer, free, 96)
+    path.write_text(json.dumps(said, indent=1), encoding="utf-8")
+    print(found, sum(kept(said["test"], test)) / len(test), sum(hits), flush=True)
+
+
+def write() -> None:
+    """data/recorded/limits.json of all ways that were run, now or before."""
+    _, choose, test = tasks()
+    ways = dict(record.kept("limits", FILES).get("ways", {}))
+    for way in [("first", 0.0), *WAYS]:
+        path = FOLDER / f"{name(way)}.json"
+        if not path.exists():
+            continue
+        said = json.loads(path.read_text(encoding="utf-8"))
+        log = [
+            {key: step[key] for key in LOGGED if key in step}
+            for step in said["log"]
+            if way[0] == "grpo" and "loss" in step
+        ]
+        parts = ("rows", "seconds", "choosing", "capitals", "free")
+        ways[name(way)] = {
+            "method": way[0],
+            "learning_rate": way[1],
+            "log": log,
+            **{part: said[part] for part in parts if part in said},
+        }
+        if "test" in said:
+            ways[name(way)]["test"] = record.marks(kept(said["test"], test))
+            ways[name(way)]["answers"] = said["test"]
+    record.keep(
+        "limits",
+        "the student, then tuned by GRPO with a limit on words as reward, or by SFT on "
+        "its own tries that kept it; choosing, test: a 1 where an answer keeps its "
+        "limit; capitals: where it names the capital; free: answers without a limit",
+        FILES,
+        {
+            "steps": {"steps": STEPS, "prompts": PROMPTS, "answers to each": GROUP},
+            "choosing": len(choose),
+            "test": [row["question"] for row in test],
+            "ways": ways,
+        },
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", default="", help="part of the names to be run")
+    parser.add_argument("--test", nargs="+", help="names whose test is scored")
+    parser.add_argument("--write", action="store_true", help="record what there is")
+    options = parser.parse_args()
+    if options.write:
+        return write()
+    if options.test:
+        return [score(found) for found in options.test] and None
+    for way in [("first", 0.0), *WAYS]:
+        if options.only in name(way):
+            run(way)
+
+
+if __name__ == "__main__":
+    main()
