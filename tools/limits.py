@@ -18,15 +18,16 @@ import json
 import random
 import time
 
-from helpers import evaluation, inference, models, records
+from helpers import evaluation, inference, models, records, templates
 from tools import record
 from tools.preferences import by_sft
-from tools.rewards import GROUP, LOGGED, PROMPTS, STEPS, by_grpo
+from tools.rewards import GROUP, LOGGED, PROMPTS, by_grpo
 
 import torch
 
 FOLDER = models.OUTPUTS / "limits"
-NEW = 48
+NEW = 40
+STEPS = 40  # each of PROMPTS prompts, GROUP answers to each
 WAYS = [("grpo", 3e-4), ("sft", 5e-4), ("grpo", 1e-4), ("sft", 2e-4)]
 LEARNT = (
     (8, 12, 16, 20),
@@ -47,6 +48,13 @@ FILES = [f"larkfield/faq_{split}.jsonl" for split in records.SPLITS]
 
 def name(way: tuple) -> str:
     return f"{way[0]}-{way[1]:g}"
+
+
+def first():
+    """The untuned student, in the template without its makers' line."""
+    model, tokenizer = models.load("smollm2")
+    tokenizer.chat_template = templates.CHATML
+    return model, tokenizer
 
 
 def limited(question: str, n: int, wording: str) -> dict:
@@ -130,10 +138,10 @@ def run(way: tuple) -> None:
     if path.exists():
         return
     learn, choose, _ = tasks()
-    model, tokenizer = models.load("smollm2")
+    model, tokenizer = first()
     started, log, rows = time.perf_counter(), [], 0
     if way[0] == "grpo":
-        model, log = by_grpo(model, tokenizer, learn, way[1], NEW)
+        model, log = by_grpo(model, tokenizer, learn, way[1], STEPS, NEW)
     elif way[0] == "sft":
         own = tries(model, tokenizer, learn)
         rows = len(own)

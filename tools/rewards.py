@@ -74,7 +74,9 @@ def passed(answers: list[str], found: list[dict]) -> list[bool]:
     return [evaluation.passes(answer, row["check"]) for answer, row in pairs]
 
 
-def by_grpo(model, tokenizer, learn: list[dict], rate: float, new: int = NEW):
+def by_grpo(
+    model, tokenizer, learn: list[dict], rate: float, steps: int = STEPS, new: int = NEW
+):
     """(model, log) after a step for every PROMPTS of the rows."""
 
     def passes(completions, check, **rest):
@@ -89,7 +91,7 @@ def by_grpo(model, tokenizer, learn: list[dict], rate: float, new: int = NEW):
     choices = {
         "learning_rate": rate,
         "lr_scheduler_type": "constant",
-        "max_steps": STEPS,
+        "max_steps": steps,
         "per_device_train_batch_size": PROMPTS * GROUP,
         "num_generations": GROUP,
         "max_completion_length": new,
