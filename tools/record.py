@@ -427,21 +427,61 @@ def peak_megabytes(way: str) -> int:
     return round((after - before) / (1e6 if sys.platform == "darwin" else 1e6 / 1024))
 
 
+LONG = {"rows at once": 4, "length": 1024}  # what lesson 06 calculates with
+
+
+def long_rows(tokenizer) -> list[dict]:
+    """Eight rows of about LONG["length"] tokens, most of them prompt."""
+    book = " ".join(section["text"] for section in retrieval.handbook())
+    ids, room = tokenizer(book).input_ids, LONG["length"] - 48
+    parts = [ids[room * n : room * (n + 1)] for n in range(8)]
+    return [{"question": tokenizer.decode(part), "answer": "Yes."} for part in parts]
+
+
+def calculated_megabytes(method: str) -> int:
+    """What two steps of long rows take at their peak, with checkpointing, beyond a
+    process that has tuned tiny before and so holds the libraries and their buffers."""
+    import resource
+
+    tiny, tokenizer = models.load("tiny")
+    training.finetune(tiny, tokenizer, core_rows()[0][:8], epochs=1)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    model, tokenizer = models.load("smollm2")
+    choices = {"batch_size": LONG["rows at once"], "max_length": LONG["length"]}
+    training.finetune(
+        model,
+        tokenizer,
+        long_rows(tokenizer),
+        method=method,
+        gradient_checkpointing=True,
+        epochs=1,
+        **choices,
+    )
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round((after - before) / (1e6 if sys.platform == "darwin" else 1e6 / 1024))
+
+
+def fresh_process(measure: Callable[[str], int], way: str) -> int:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
+        return fresh.submit(measure, way).result()
+
+
 def tuning_memory() -> None:
-    """The memory of the three ways of `cheaper_tuning`, each in a fresh process."""
-    peaks = {}
-    for way in WAYS:
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(1, spawn) as fresh:
-            peaks[way] = fresh.submit(peak_megabytes, way).result()
-        print(f"{way:<12}{peaks[way]} MB", flush=True)
+    """The memory of the three ways of `cheaper_tuning`, and of what lesson 06
+    calculates, each in a fresh process."""
+    peaks = {way: fresh_process(peak_megabytes, way) for way in WAYS}
+    calculated = {"all layers": "full", "LoRA": "lora"}
+    for way, method in calculated.items():
+        calculated[way] = fresh_process(calculated_megabytes, method)
+    print(peaks, calculated, flush=True)
     keep(
         "tuning_memory",
         "megabytes at the peak of four steps of 8 rows, the student and its library "
-        "buffers included, beyond a process that has loaded nothing yet",
+        "buffers included, beyond a process that has loaded nothing yet; calculated: "
+        "of two steps of long rows, beyond one that has tuned tiny",
         FAQ_FILES[:1],
         {"settings": WAYS, "dtype": str(models.load("smollm2")[0].dtype)}
-        | {"megabytes": peaks},
+        | {"megabytes": peaks, "calculated": LONG | {"megabytes": calculated}},
     )
 
 
