@@ -90,6 +90,7 @@ def command(name):
     alone = {"search": "search", "judge": "judging --write"}
     alone |= {"preferences": "preferences", "rewards": "rewards"}
     alone |= {"preference_form": "preferences --form"}
+    alone |= {own: own for own in ("sources", "forgetting", "limits")}
     return f"tools.{alone.get(name, f'record {name}')}"
 
 
