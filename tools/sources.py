@@ -16,6 +16,9 @@ from pathlib import Path
 from helpers import evaluation, inference, models, records, templates, training, whole
 from tools import record
 
+import nbclient
+import nbformat
+
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "04_instruction_tuning.ipynb"
 CELLS = """instruct-002 instruct-018 instruct-031 instruct-040 instruct-042 instruct-044
 instruct-053 instruct-056""".split()
@@ -24,6 +27,11 @@ from helpers import evaluation
 import pandas as pd
 rows = list(records.load("instructions")["train"])
 row_of = {row["id"]: row for row in rows}
+"""
+AFTER = """made = {"questions": dict(zip(pairs["fact"], pairs["question"]))}
+made["by template"] = {fact: by_template(fact) for fact in core}
+made["kept"] = list(kept["fact"])
+print(json.dumps(made))
 """
 FOLDER = models.OUTPUTS / "sources"
 SEEDS = (0, 1, 2)
@@ -40,29 +48,30 @@ def pairs() -> dict[str, list[dict]]:
     path = FOLDER / "pairs.json"
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))
-    book = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
-    of = {cell["id"]: "".join(cell["source"]) for cell in book["cells"]}
-    found: dict = {}
-    exec("\n".join([of[CELLS[0]], BEFORE, *map(of.get, CELLS[1:])]), found)
-    core, by_template = found["core"], found["by_template"]
+    book = nbformat.read(NOTEBOOK, as_version=4)
+    of = {cell["id"]: cell for cell in book["cells"]}
+    first, *rest = (of[name] for name in CELLS)
+    before, after = map(nbformat.v4.new_code_cell, (BEFORE, AFTER))
+    short = nbformat.v4.new_notebook(cells=[first, before, *rest, after])
+    nbclient.NotebookClient(short, timeout=3600).execute()
+    found = json.loads(after["outputs"][0]["text"])
+    asked, template = found["questions"], found["by template"]
     written = [r for r in records.core(records.load("faq")["train"]) if r["fact"]]
-    first = {row["fact"]: row for row in reversed(written)}
-    asked = found["pairs"].set_index("fact")["question"]
-    answer = {fact: by_template(fact)["answer"] for fact in core}
+    one_each = {row["fact"]: row for row in reversed(written)}
+
+    def by_student(fact: str) -> dict:
+        return {"question": asked[fact], "answer": template[fact]["answer"]}
+
     made = {
-        "by template": [by_template(fact) for fact in core],
-        "by the student": [(asked[fact], answer[fact]) for fact in core],
-        "kept by filters": [(asked[f], answer[f]) for f in found["kept"]["fact"]],
-        "written, one each": [first[fact] for fact in core],
+        "by template": list(template.values()),
+        "by the student": [by_student(fact) for fact in asked],
+        "kept by filters": [by_student(fact) for fact in found["kept"]],
+        "written, one each": [one_each[fact] for fact in asked],
         "written, all": written,
     }
     for source, rows in made.items():
-        made[source] = [
-            {"question": row[0], "answer": row[1]}
-            if isinstance(row, tuple)
-            else {"question": row["question"], "answer": row["answer"]}
-            for row in rows
-        ]
+        fields = ("question", "answer")
+        made[source] = [{name: row[name] for name in fields} for row in rows]
     FOLDER.mkdir(parents=True, exist_ok=True)
     whole.write(path, json.dumps(made, indent=1))
     return made
