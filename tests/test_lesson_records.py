@@ -1,6 +1,7 @@
 """What lessons 04 and 09 show as recorded: sources, forgetting, limits."""
 
 import json
+import re
 
 from helpers import evaluation, records
 from tools import forgetting, limits, record, sources
@@ -16,6 +17,21 @@ def recorded(name):
 def test_the_pairs_come_out_of_cells_that_are_there():
     book = json.loads(sources.NOTEBOOK.read_text(encoding="utf-8"))
     assert set(sources.CELLS) <= {cell["id"] for cell in book["cells"]}
+
+
+def test_the_lists_of_the_tools_are_those_of_the_lesson():
+    book = json.loads(sources.NOTEBOOK.read_text(encoding="utf-8"))
+    of = {cell["id"]: "".join(cell["source"]) for cell in book["cells"]}
+    said = re.sub(r'"\s+(?:jobs \+= )?"', "", of["instruct-107"] + of["instruct-109"])
+    for listed in (limits.CAPITALS, forgetting.JOBS):
+        assert " ".join(listed.split()) in said
+
+
+def test_a_record_of_which_a_run_is_missing_is_not_written(tmp_path):
+    (tmp_path / "one.json").write_text("{}")
+    assert record.found_runs(tmp_path, ["one"]) == [{}]
+    with pytest.raises(FileNotFoundError, match="two"):
+        record.found_runs(tmp_path, ["one", "two"])
 
 
 def test_every_source_has_as_many_runs_and_a_mark_for_each_question():

@@ -9,7 +9,6 @@ Options: --only TEXT runs what holds the text in its name; --write records.
 
 from __future__ import annotations
 
-import argparse
 import json
 
 from helpers import (
@@ -26,7 +25,7 @@ from tools import record
 from tools.limits import price
 
 FOLDER = models.OUTPUTS / "forgetting"
-SEEDS = (0, 1, 2)
+SEEDS = (0,)
 EACH, OLD, EPOCHS = 8, 192, 2
 WAYS = {
     "high rate": {"method": "full", "learning_rate": 1e-3},
@@ -103,15 +102,17 @@ def run(way: str, seed: int) -> None:
     print(way, seed, shown, flush=True)
 
 
+RUNS = {"not tuned-0": ("not tuned", 0)}
+RUNS |= {f"{way}-{seed}": (way, seed) for seed in SEEDS for way in WAYS}
+
+
 def write() -> None:
     learn, test = rows()
     found: dict[str, list] = {}
-    for way in ("not tuned", *WAYS):
-        for seed in SEEDS:
-            path = FOLDER / f"{way}-{seed}.json"
-            if path.exists():
-                text = path.read_text(encoding="utf-8")
-                found.setdefault(way, []).append(json.loads(text))
+    for (way, _), left in zip(
+        RUNS.values(), record.found_runs(FOLDER, [*RUNS]), strict=True
+    ):
+        found.setdefault(way, []).append(left)
     record.keep(
         "forgetting",
         "the student tuned on instructions, two epochs; for each seed: which of the "
@@ -123,19 +124,5 @@ def write() -> None:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", default="", help="part of the names to be run")
-    parser.add_argument("--write", action="store_true", help="record what there is")
-    options = parser.parse_args()
-    if options.write:
-        return write()
-    runs = [("not tuned", 0)] + [(way, seed) for seed in SEEDS for way in WAYS]
-    for way, seed in runs:
-        if options.only in f"{way}-{seed}":
-            run(way, seed)
-    write()
-
-
 if __name__ == "__main__":
-    main()
+    record.many(__doc__, RUNS, run, write)

@@ -5,20 +5,18 @@ words.", which it keeps now and then: GRPO by TRL, whose reward is 1 where an an
 keeps its limit, and as rival SFT on the student's own tries that kept it, drawn from
 as many samples. Scored on other questions, with limits and in a wording that no tuning
 has seen; as the price, capitals that it could name, and how long its answers are where
-no limit is asked for. Rates are chosen on the validation questions; the test is scored
-once, for those named with --test.
-Options: --only TEXT runs the ways whose name holds the text; --test NAME ... answers
-the test; --write records.
+no limit is asked for. One rate for each way, so validation questions choose nothing;
+their marks are recorded for a search to come.
+Options: --only TEXT runs the ways whose name holds the text; --write records.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import time
 
-from helpers import evaluation, inference, models, records, templates
+from helpers import evaluation, inference, models, records, templates, whole
 from tools import record
 from tools.preferences import by_sft
 from tools.rewards import GROUP, LOGGED, PROMPTS, by_grpo
@@ -28,7 +26,7 @@ import torch
 FOLDER = models.OUTPUTS / "limits"
 NEW = 40
 STEPS = 40  # each of PROMPTS prompts, GROUP answers to each
-WAYS = [("grpo", 3e-4), ("sft", 5e-4), ("grpo", 1e-4), ("sft", 2e-4)]
+WAYS = [("grpo", 3e-4), ("sft", 5e-4)]  # one rate each: no search
 LEARNT = (
     (8, 12, 16, 20),
     [
@@ -134,10 +132,12 @@ def tries(model, tokenizer, rows: list[dict]) -> list[dict]:
 
 
 def run(way: tuple) -> None:
+    """Tunes one way, answers validation and test questions, and measures the price."""
     path = FOLDER / f"{name(way)}.json"
     if path.exists():
         return
-    learn, choose, _ = tasks()
+    learn, choose, test = tasks()
+    lands, free = price()
     model, tokenizer = first()
     started, log, rows = time.perf_counter(), [], 0
     if way[0] == "grpo":
@@ -148,55 +148,38 @@ def run(way: tuple) -> None:
         model, log = by_sft(model, tokenizer, own, way[1], 2)
     said = {"way": way, "log": log, "rows": rows}
     said["seconds"] = round(time.perf_counter() - started)
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(FOLDER / name(way))
-    tokenizer.save_pretrained(FOLDER / name(way))
     said["choosing"] = record.marks(kept(answered(model, tokenizer, choose), choose))
-    path.write_text(json.dumps(said, indent=1), encoding="utf-8")
+    said["test"] = answered(model, tokenizer, test)
+    pairs = zip(answered(model, tokenizer, lands), lands, strict=True)
+    said["capitals"] = record.marks(
+        [evaluation.has_key(text, row["keys"]) for text, row in pairs]
+    )
+    said["free"] = answered(model, tokenizer, free, 96)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    whole.write(path, json.dumps(said, indent=1))
     share = said["choosing"].count("1") / len(choose)
     print(name(way), round(share, 3), rows, said["seconds"], flush=True)
 
 
-def score(found: str) -> None:
-    """The test, once, and the price, for a way that has been chosen."""
-    path = FOLDER / f"{found}.json"
-    said = json.loads(path.read_text(encoding="utf-8"))
-    model, tokenizer = models.load(str(FOLDER / found))
-    test, (lands, free) = tasks()[2], price()
-    said["test"] = answered(model, tokenizer, test)
-    named = answered(model, tokenizer, lands)
-    pairs = zip(named, lands, strict=True)
-    hits = [evaluation.has_key(text, row["keys"]) for text, row in pairs]
-    said["capitals"] = record.marks(hits)
-    said["free"] = answered(model, tokenizer, free, 96)
-    path.write_text(json.dumps(said, indent=1), encoding="utf-8")
-    print(found, sum(kept(said["test"], test)) / len(test), sum(hits), flush=True)
+RUNS = {name(way): (way,) for way in [("first", 0.0), *WAYS]}
 
 
 def write() -> None:
-    """data/recorded/limits.json of all ways that were run, now or before."""
+    """data/recorded/limits.json of all ways."""
     _, choose, test = tasks()
-    ways = dict(record.kept("limits", FILES).get("ways", {}))
-    for way in [("first", 0.0), *WAYS]:
-        path = FOLDER / f"{name(way)}.json"
-        if not path.exists():
-            continue
-        said = json.loads(path.read_text(encoding="utf-8"))
+    ways = {}
+    for way, said in zip(RUNS, record.found_runs(FOLDER, [*RUNS]), strict=True):
+        method, rate = said["way"]
         log = [
             {key: step[key] for key in LOGGED if key in step}
             for step in said["log"]
-            if way[0] == "grpo" and "loss" in step
+            if method == "grpo" and "loss" in step
         ]
         parts = ("rows", "seconds", "choosing", "capitals", "free")
-        ways[name(way)] = {
-            "method": way[0],
-            "learning_rate": way[1],
-            "log": log,
-            **{part: said[part] for part in parts if part in said},
-        }
-        if "test" in said:
-            ways[name(way)]["test"] = record.marks(kept(said["test"], test))
-            ways[name(way)]["answers"] = said["test"]
+        ways[way] = {"method": method, "learning_rate": rate, "log": log}
+        ways[way] |= {part: said[part] for part in parts}
+        ways[way]["test"] = record.marks(kept(said["test"], test))
+        ways[way]["answers"] = said["test"]
     record.keep(
         "limits",
         "the student, then tuned by GRPO with a limit on words as reward, or by SFT on "
@@ -212,20 +195,5 @@ def write() -> None:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", default="", help="part of the names to be run")
-    parser.add_argument("--test", nargs="+", help="names whose test is scored")
-    parser.add_argument("--write", action="store_true", help="record what there is")
-    options = parser.parse_args()
-    if options.write:
-        return write()
-    if options.test:
-        return [score(found) for found in options.test] and None
-    for way in [("first", 0.0), *WAYS]:
-        if options.only in name(way):
-            run(way)
-
-
 if __name__ == "__main__":
-    main()
+    record.many(__doc__, RUNS, run, write)

@@ -82,6 +82,33 @@ def keep(name: str, measured: str, files: list[str], result: dict) -> None:
     print(f"{path.relative_to(ROOT)} written", flush=True)
 
 
+def many(doc: str, runs: dict[str, tuple], run: Callable, write: Callable) -> None:
+    """The command line of a measurement in many runs, name -> arguments of `run`:
+    --only TEXT runs those whose name holds the text, --write records what there is."""
+    parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
+    parser.add_argument("--only", default="", help="part of the names to be run")
+    parser.add_argument("--write", action="store_true", help="record what there is")
+    options = parser.parse_args()
+    if not options.write:
+        for name, arguments in runs.items():
+            if options.only in name:
+                run(*arguments)
+    if options.write or not options.only:
+        write()
+
+
+def found_runs(folder: Path, names: list[str]) -> list[dict]:
+    """What the runs have left, NAME.json each.
+
+    Raises FileNotFoundError that names those not run: a record is written whole.
+    """
+    absent = [name for name in names if not (folder / f"{name}.json").exists()]
+    if absent:
+        raise FileNotFoundError(f"not run yet, so nothing is written: {absent}")
+    paths = [folder / f"{name}.json" for name in names]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
 def metrics(answers: list[str], rows: list[dict]) -> list[dict]:
     return evaluation.score(answers, rows).metrics.round(4).to_dict("records")
 

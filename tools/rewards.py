@@ -10,7 +10,6 @@ Options: --only TEXT runs the ways whose name holds the text; --write records.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 
@@ -24,7 +23,7 @@ FOLDER = models.OUTPUTS / "rewards"
 KINDS = "sort_words count_words count_items nth_item".split()
 NEW = 32
 STEPS, PROMPTS, GROUP = 60, 4, 8  # prompts of a step, answers to each
-WAYS = [("grpo", 1e-4), ("sft", 5e-4), ("grpo", 3e-4)]
+WAYS = [("grpo", 1e-4), ("sft", 5e-4)]
 
 
 def name(way: tuple) -> str:
@@ -177,18 +176,5 @@ def write() -> None:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", default="", help="part of the names to be run")
-    parser.add_argument("--write", action="store_true", help="record what there is")
-    options = parser.parse_args()
-    if options.write:
-        return write()
-    for way in [("first", 0.0), *WAYS]:
-        if options.only in name(way):
-            run(way)
-    write()
-
-
 if __name__ == "__main__":
-    main()
+    record.many(__doc__, {name(w): (w,) for w in [("first", 0.0), *WAYS]}, run, write)

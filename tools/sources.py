@@ -8,7 +8,6 @@ Options: --only TEXT runs what holds the text in its name; --write records.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 from pathlib import Path
@@ -103,15 +102,15 @@ def run(source: str, seed: int) -> None:
     print(f"{source}, seed {seed}: {hits.mean():.3f} (n {len(hits)})", flush=True)
 
 
+RUNS = {f"{source}-{seed}": (source, seed) for seed in SEEDS for source in SOURCES}
+
+
 def write() -> None:
-    marks = {
-        source: [
-            json.loads((FOLDER / f"{source}-{seed}.json").read_text("utf-8"))["marks"]
-            for seed in SEEDS
-            if (FOLDER / f"{source}-{seed}.json").exists()
-        ]
-        for source in SOURCES
-    }
+    marks: dict[str, list] = {source: [] for source in SOURCES}
+    for (source, _), left in zip(
+        RUNS.values(), record.found_runs(FOLDER, [*RUNS]), strict=True
+    ):
+        marks[source].append(left["marks"])
     record.keep(
         "sources",
         "the student tuned on pairs from each source, as many steps each; marks: for "
@@ -122,24 +121,10 @@ def write() -> None:
             "rows": {source: len(rows) for source, rows in pairs().items()},
             "pairs": {s: rows for s, rows in pairs().items() if "written" not in s},
             "ids": [row["id"] for row in test()],
-            "marks": {source: found for source, found in marks.items() if found},
+            "marks": marks,
         },
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", default="", help="part of the names to be run")
-    parser.add_argument("--write", action="store_true", help="record what there is")
-    options = parser.parse_args()
-    if options.write:
-        return write()
-    for seed in SEEDS:
-        for source in SOURCES:
-            if options.only in f"{source}-{seed}":
-                run(source, seed)
-    write()
-
-
 if __name__ == "__main__":
-    main()
+    record.many(__doc__, RUNS, run, write)
