@@ -7,7 +7,9 @@ in an exit code and a few lines that say what to do, and spoils nothing.
 import importlib.util
 import io
 import json
+import math
 import os
+import random
 import runpy
 import shutil
 import signal
@@ -168,6 +170,18 @@ def test_a_run_that_diverges_is_not_saved_as_finished(rate, method, refused, cal
 
 def test_a_run_that_begins_badly_and_recovers_is_not_ended(call):
     assert call(model="tiny", epochs=6, method="lora", learning_rate=0.1)[0] == 0
+
+
+def test_a_batch_that_the_model_never_expected_does_not_end_a_run(tokenizer):
+    """Answers of one token, and a base model: a batch of the warm-up can be well worse
+    than a guess among all tokens, before anything is learnt."""
+    rows = list(records.load("tickets")["train"])
+    random.Random(9).shuffle(rows)
+    model, _ = models.load("tiny")
+    settings = {"batch_size": 16, "learning_rate": 1e-3, "epochs": 3, "seed": 9}
+    loss = training.finetune(model, tokenizer, rows[:100], **settings).log["loss"]
+    assert loss[1] > 1.25 * max(loss[0], math.log(model.config.vocab_size))
+    assert loss.iloc[-1] < loss[0]
 
 
 def test_a_validation_loss_that_is_no_number_ends_a_run_too(refused, rows, monkeypatch):
