@@ -154,7 +154,7 @@ def test_the_test_was_asked_with_the_best_of_each_method_and_as_many_seeds():
     assert names == sorted(search.tested())  # so none is asked again, or is lost
     assert sorted(names) == sorted(map(search.name, search.compared(search.grid())))
     methods = collections.Counter(run["settings"]["method"] for run in tested)
-    assert methods == {"lora": 3, "full": 3}
+    assert methods == {"lora": 3, "full": 3, "top half": 3}
     asked = JOBS["core"](final=True).held_out
     kinds = collections.Counter(row["kind"] for row in asked)
     for run in tested:

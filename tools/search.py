@@ -8,7 +8,7 @@ Runs are kept one by one under outputs/search; at the end, or with --write, they
 together in data/recorded/search.json, from which a later search goes on.
 Options: --workers N runs N at a time, a thread each (default 1, all threads);
 --only TEXT runs those whose name holds the text; --test scores the test questions with
-LoRA and with all layers, each at its best and with all its seeds, once.
+each method at its best and with all its seeds, once.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def grid() -> list[dict]:
     made_anew = {"job": "instructed", "rank": 8, "epochs": 5, "rows": "fresh inputs"}
     found.append(LORA | made_anew)
     found += [FULL | {"learning_rate": rate} for rate in (1e-4, 3e-4, 6e-4)]
-    found += [HALF | {"learning_rate": rate} for rate in (1e-4, 3e-4, 6e-4)]
+    found += [HALF | {"learning_rate": rate} for rate in (1e-4, 3e-4, 6e-4, 1e-3, 2e-3)]
     found += [
         LORA | {"learning_rate": rate, "rank": rank}
         for rank, rate in itertools.product((8, 32, 4), (2e-3, 1e-3, 4e-3))
@@ -84,12 +84,11 @@ def again(grid: list[dict]) -> list[dict]:
 
 
 def compared(grid: list[dict]) -> list[dict]:
-    """What the test is scored on, once: LoRA and all layers, each at its best and with
-    as many seeds as were run."""
+    """What the test is scored on, once: each method at its best, with as many seeds as
+    were run."""
     more = [run for run in again(grid) if "seed" in run]
     firsts = [{k: v for k, v in run.items() if k != "seed"} for run in more[::2]]
-    runs_of = [run for run in firsts + more if run["method"] in ("lora", "full")]
-    return [run for run in runs_of if kept(run)]
+    return [run for run in firsts + more if kept(run)]
 
 
 def score(settings: dict) -> None:
