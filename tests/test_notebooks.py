@@ -97,6 +97,14 @@ def test_headings_are_one_title_and_no_level_skipped(notebook):
     assert all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False))
 
 
+def test_folded_text_is_read_as_markdown(notebook):
+    """Without a blank line around it, its stars and links show as they are typed."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            for folded in re.findall(r"</summary>(.*?)</details>", cell.source, re.S):
+                assert folded.startswith("\n\n") and folded.endswith("\n\n"), folded
+
+
 def test_every_picture_has_words_for_those_who_do_not_see_it(notebook):
     for cell in notebook.cells:
         for alt in pictures(cell):
