@@ -111,15 +111,14 @@ def test_the_halves_of_the_pairs_share_no_question():
     assert not asked[0] & asked[1] and len(first) == len(second)
 
 
-def test_a_reward_is_1_where_the_check_passes(tiny, monkeypatch):
+def test_a_reward_is_1_where_the_check_passes(tiny):
     learn, choose, test = rewards.tasks()
     asked = [{rewards.task(row) for row in part} for part in (learn, choose, test)]
     assert len(set.union(*asked)) == sum(map(len, asked)) and len(test) == len(asked[2])
-    monkeypatch.setattr(rewards, "STEPS", 1)
     anything = {"type": "regex", "pattern": "(?s).*"}
     rows = [row | {"check": anything} for row in learn[:4]]
-    _, log = rewards.by_grpo(*tiny, rows, 1e-4)
-    assert log[0]["reward"] == 1.0
+    _, log = rewards.by_grpo(*tiny, rows, 1e-4, steps=1)
+    assert log[0]["reward"] == 1.0 and len([s for s in log if "reward" in s]) == 1
 
 
 def test_the_judge_is_tuned_chosen_and_tested_on_different_facts():
