@@ -84,3 +84,18 @@ def test_a_limit_is_kept_by_words_and_not_by_silence():
     assert row["question"] == "Why? At most 3 words."
     for answer, good in (("One two three.", True), ("", False), ("a b c d", False)):
         assert evaluation.passes(answer, row["check"]) == good
+
+
+def test_lesson_09_names_the_ways_in_the_order_of_the_record():
+    assert [*recorded("limits")["ways"]] == [
+        "first-0",  # before, GRPO, SFT, GRPO with half of the words
+        "grpo-0.0003",
+        "sft-0.0005",
+        "grpo-half-0.0003",
+    ]
+
+
+def test_the_mended_reward_asks_for_half_of_the_words():
+    row = limits.at_least_half(limits.limited("Why do cats purr?", 8, "{n} words."))
+    for words, good in ((1, False), (3, False), (4, True), (8, True), (9, False)):
+        assert evaluation.passes("word " * words, row["check"]) is good
