@@ -133,8 +133,8 @@ class Progress(TrainerCallback):
         begun = next((row["loss"] for row in state.log_history if "loss" in row), 0)
         guessing = math.log(model.config.get_text_config().vocab_size)
         worse = found.get("loss", 0) > 1.25 * max(begun, guessing)
-        # before: a batch of short answers that the model has not learnt to expect
-        worse &= state.global_step > args.get_warmup_steps(state.max_steps)
+        # the first step's rate is 0, and short answers may begin far worse than a guess
+        worse &= state.global_step > max(2, args.get_warmup_steps(state.max_steps))
         if worse or not all(map(math.isfinite, found.values())):
             self.bar.close()
             listed = ", ".join(f"{name} {value}" for name, value in found.items())
